@@ -1,0 +1,105 @@
+// Package config holds Herald's configuration after it was compiled from what
+// users write: immutable, sorted, plain values.
+//
+// It never reads the API and never parses: config/v1alpha1 does both. Every
+// Config that comes out of Compile is usable as it stands, whatever was wrong
+// with the objects: what could not be used is a Problem instead.
+package config
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/herald-lb/herald/ipam"
+)
+
+// A Config is the whole configuration of a cluster.
+type Config struct {
+	Pools []Pool // by Name
+}
+
+// Pool returns the pool of that name.
+func (c Config) Pool(name string) (Pool, bool) {
+	i, ok := slices.BinarySearchFunc(c.Pools, name, func(p Pool, name string) int { return cmp.Compare(p.Name, name) })
+	if !ok {
+		return Pool{}, false
+	}
+	return c.Pools[i], true
+}
+
+// A Problem is why an object, or a part of it, is not in use as written.
+type Problem struct {
+	Object string // name of the AddressPool
+	Field  string // path of the field, as in "spec.addresses[2]"
+	Reason string // one of the Reason constants
+	Detail string // what is wrong, and what to do about it
+}
+
+// Reasons of a Problem. They are shown as condition reasons, and documented in
+// docs/reasons.md.
+const (
+	Invalid = "Invalid" // a field cannot be read
+	Overlap = "Overlap" // the addresses belong to an older pool
+)
+
+// A Pool is a set of addresses with the rules for giving them out and for
+// making them known.
+type Pool struct {
+	ipam.Pool
+
+	// NamespaceSelector and ServiceSelector say whose Services may take from
+	// the pool, in the syntax of kubectl's --selector. "" selects all.
+	NamespaceSelector string
+	ServiceSelector   string
+
+	Layer2    Layer2
+	Steer     Steer
+	Backends  Backends
+	Scheduler string // a kernel IPVS scheduler: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf
+}
+
+// Layer2 says where a pool's addresses are announced by ARP and NDP.
+type Layer2 struct {
+	Enabled      bool
+	Interfaces   []string // names or globs (path.Match); none means every link whose subnet holds the address
+	NodeSelector string   // "" selects all nodes
+}
+
+// Steer says who leads a packet that has arrived at a node to a backend.
+type Steer string
+
+// The ways to steer.
+const (
+	SteerIPVS         Steer = "IPVS"         // Herald: IPVS, or nftables where the kernel has no IPVS
+	SteerServiceProxy Steer = "ServiceProxy" // kube-proxy or the CNI
+)
+
+// Backends says what the destinations of a virtual server are.
+type Backends string
+
+// The kinds of backends.
+const (
+	BackendsPod Backends = "Pod" // the endpoints themselves
+)
+
+// Default returns the pool settings that hold for an assigned address that no
+// pool covers any more: it keeps being announced and steered.
+func Default() Pool {
+	return Pool{
+		Layer2:    Layer2{Enabled: true},
+		Steer:     SteerIPVS,
+		Backends:  BackendsPod,
+		Scheduler: "rr",
+	}
+}
+
+// PoolOf returns the pool that covers addr or, if none does, Default.
+func (c Config) PoolOf(addr netip.Addr) Pool {
+	for _, p := range c.Pools {
+		if p.Contains(addr) {
+			return p
+		}
+	}
+	return Default()
+}

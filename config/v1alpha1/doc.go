@@ -1,0 +1,13 @@
+// Package v1alpha1 holds what users write: the AddressPool of the API group
+// herald-lb.io, and Compile, which turns a set of them into a config.Config.
+//
+// Nothing above the API uses these types: whoever decides reads the compiled
+// Config. The CustomResourceDefinition in deploy/base/crds and the deep copies
+// are generated from this package; run go generate after a change.
+//
+// +kubebuilder:object:generate=true
+// +groupName=herald-lb.io
+package v1alpha1
+
+//go:generate go -C ../.. tool -modfile=internal/tools/go.mod controller-gen object paths=./config/v1alpha1
+//go:generate go -C ../.. tool -modfile=internal/tools/go.mod controller-gen crd paths=./config/v1alpha1 output:crd:artifacts:config=deploy/base/crds

@@ -1,0 +1,247 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// An AddressPool is a set of addresses for Services of type LoadBalancer, and
+// the rules for giving them out and making them known.
+//
+// Pools do not overlap: an address that two pools list belongs to the older of
+// them. An address that a Service has does not change when its pool does.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=pool
+// +kubebuilder:printcolumn:name=Addresses,type=string,priority=1,JSONPath=`.spec.addresses`
+// +kubebuilder:printcolumn:name=Assign,type=string,JSONPath=`.spec.assign`
+// +kubebuilder:printcolumn:name=Total,type=integer,JSONPath=`.status.ipv4.total`,description="IPv4 addresses in the pool"
+// +kubebuilder:printcolumn:name=Assigned,type=integer,JSONPath=`.status.ipv4.assigned`,description="IPv4 addresses that Services have"
+// +kubebuilder:printcolumn:name=Free,type=integer,JSONPath=`.status.ipv4.free`,description="IPv4 addresses to be given out"
+// +kubebuilder:printcolumn:name=Assigned6,type=integer,JSONPath=`.status.ipv6.assigned`,description="IPv6 addresses that Services have"
+// +kubebuilder:printcolumn:name=Free6,type=integer,priority=1,JSONPath=`.status.ipv6.free`,description="IPv6 addresses to be given out"
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+type AddressPool struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// +required
+	Spec AddressPoolSpec `json:"spec"`
+	// +optional
+	Status AddressPoolStatus `json:"status,omitzero"`
+}
+
+// An AddressPoolList is a list of AddressPools.
+//
+// +kubebuilder:object:root=true
+type AddressPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitzero"`
+
+	Items []AddressPool `json:"items"`
+}
+
+// AddressPoolSpec is what a user wants of a pool.
+type AddressPoolSpec struct {
+	// Addresses are the pool's addresses, of one family or of both: CIDRs
+	// (192.0.2.0/24), ranges (192.0.2.10-192.0.2.20) and single addresses.
+	// All addresses of a CIDR count, the first and the last included.
+	//
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=1000
+	Addresses []AddressRange `json:"addresses"`
+
+	// Exclude are addresses that the pool does not give out although Addresses
+	// list them.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Exclude []AddressRange `json:"exclude,omitempty"`
+
+	// Assign says who gets an address of this pool. Auto: every Service that
+	// the selectors match. OnRequest: of these, only Services that ask for the
+	// pool (herald-lb.io/pool) or for an address of it (herald-lb.io/addresses).
+	//
+	// +optional
+	// +kubebuilder:default=Auto
+	Assign Assign `json:"assign,omitempty"`
+
+	// Priority orders pools: of those that could serve a Service the one with
+	// the highest priority does, among equals the first by name.
+	//
+	// +optional
+	Priority int32 `json:"priority,omitempty"`
+
+	// NamespaceSelector selects, by their labels, the namespaces whose Services
+	// may take from this pool. Without it all may.
+	//
+	// +optional
+	NamespaceSelector *Selector `json:"namespaceSelector,omitempty"`
+
+	// ServiceSelector selects, by their labels, the Services that may take from
+	// this pool. Without it all may.
+	//
+	// +optional
+	ServiceSelector *Selector `json:"serviceSelector,omitempty"`
+
+	// Announce says how the network learns where the pool's addresses are.
+	// Without it they are announced on layer 2 from every node. An Announce
+	// that names no way announces nothing: for addresses that are routed to the
+	// nodes by other means.
+	//
+	// +optional
+	Announce *Announce `json:"announce,omitempty"`
+
+	// Steer says who leads packets from the node that they reach to the
+	// backends. IPVS: Herald, with IPVS, or with nftables where the kernel has
+	// no IPVS. ServiceProxy: kube-proxy or the CNI; Herald only attracts them.
+	//
+	// +optional
+	// +kubebuilder:default=IPVS
+	Steer Steer `json:"steer,omitempty"`
+
+	// Backends says what packets are led to. Pod: the endpoints themselves.
+	//
+	// +optional
+	// +kubebuilder:default=Pod
+	Backends Backends `json:"backends,omitempty"`
+
+	// Scheduler is the IPVS scheduler that chooses among the backends.
+	//
+	// +optional
+	// +kubebuilder:default=rr
+	Scheduler Scheduler `json:"scheduler,omitempty"`
+}
+
+// An AddressRange is a CIDR, a range or one address.
+//
+// ---
+// The rules are written flat because the API server estimates their cost for
+// 1000 entries of full length: a split inside a comprehension, or a CIDR turned
+// into text, is beyond its budget. Whether an IPv6 range ends before it starts
+// is for Compile to see: CEL has no order of addresses.
+//
+// +kubebuilder:validation:MaxLength=91
+// +kubebuilder:validation:XValidation:rule="isCIDR(self) || isIP(self) || self.indexOf('-') > 0 && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1))",message="is no set of addresses: write a CIDR (192.0.2.0/24), a range (192.0.2.10-192.0.2.20) or one address (192.0.2.10), without spaces, zones and IPv4 inside IPv6"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",messageExpression="'has bits set beyond its prefix length: write the first address of the subnet before ' + self.substring(self.indexOf('/')) + ', or ' + self.substring(0, self.indexOf('/')) + ' for the one address'",message="has bits set beyond its prefix length: write the first address of the subnet, or the one address without a length"
+// +kubebuilder:validation:XValidation:rule="!(self.indexOf('-') > 0 && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1))) || ip(self.substring(0, self.indexOf('-'))).family() == ip(self.substring(self.indexOf('-') + 1)).family()",message="mixes IPv4 and IPv6: write one range for each"
+// +kubebuilder:validation:XValidation:rule="self.contains(':') || !(self.indexOf('-') > 0 && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1))) || int(self.replace('-', '.').split('.')[0]) * 16777216 + int(self.replace('-', '.').split('.')[1]) * 65536 + int(self.replace('-', '.').split('.')[2]) * 256 + int(self.replace('-', '.').split('.')[3]) <= int(self.replace('-', '.').split('.')[4]) * 16777216 + int(self.replace('-', '.').split('.')[5]) * 65536 + int(self.replace('-', '.').split('.')[6]) * 256 + int(self.replace('-', '.').split('.')[7])",message="ends before it starts: write the lower address first"
+type AddressRange string
+
+// A Selector selects objects by their labels.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || e.values.size() == 0))",message="matchExpressions: write operator In or NotIn with values, Exists or DoesNotExist without",fieldPath=".matchExpressions"
+type Selector struct {
+	metav1.LabelSelector `json:",inline"`
+}
+
+// Assign says who gets an address of a pool.
+//
+// +kubebuilder:validation:Enum=Auto;OnRequest
+type Assign string
+
+// The ways to assign.
+const (
+	AssignAuto      Assign = "Auto"
+	AssignOnRequest Assign = "OnRequest"
+)
+
+// Steer says who leads packets to the backends.
+//
+// +kubebuilder:validation:Enum=IPVS;ServiceProxy
+type Steer string
+
+// The ways to steer.
+const (
+	SteerIPVS         Steer = "IPVS"
+	SteerServiceProxy Steer = "ServiceProxy"
+)
+
+// Backends says what packets are led to.
+//
+// +kubebuilder:validation:Enum=Pod
+type Backends string
+
+// The kinds of backends.
+const (
+	BackendsPod Backends = "Pod"
+)
+
+// Scheduler is the name of an IPVS scheduler.
+//
+// +kubebuilder:validation:Enum=rr;wrr;lc;wlc;lblc;lblcr;dh;sh;mh;sed;nq;fo;ovf
+type Scheduler string
+
+// SchedulerRoundRobin is the scheduler of a pool that names none.
+const SchedulerRoundRobin Scheduler = "rr"
+
+// Announce lists the ways in which addresses are announced.
+type Announce struct {
+	// Layer2 announces with ARP and NDP.
+	//
+	// +optional
+	Layer2 *Layer2 `json:"layer2,omitempty"`
+}
+
+// Layer2 says where addresses are announced with ARP and NDP.
+type Layer2 struct {
+	// Interfaces are the names of the network interfaces to announce on, or
+	// patterns of names: * is any text, ? is any character, [a-c] is one of
+	// a, b, c. Without them it is every interface whose subnet holds the
+	// address.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Interfaces []InterfacePattern `json:"interfaces,omitempty"`
+
+	// NodeSelector selects, by their labels, the nodes that may announce.
+	// Without it all may.
+	//
+	// +optional
+	NodeSelector *Selector `json:"nodeSelector,omitempty"`
+}
+
+// An InterfacePattern is the name of a network interface or a pattern of names.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:XValidation:rule="!self.matches('[/\\\\s]')",message="no interface has a name with a slash or a space: write a name like eth0 or a pattern like eth*"
+type InterfacePattern string
+
+// AddressPoolStatus is how a pool stands.
+type AddressPoolStatus struct {
+	// IPv4 counts the pool's IPv4 addresses; absent if it has none.
+	//
+	// +optional
+	IPv4 *AddressCount `json:"ipv4,omitempty"`
+	// IPv6 counts the pool's IPv6 addresses; absent if it has none.
+	//
+	// +optional
+	IPv6 *AddressCount `json:"ipv6,omitempty"`
+	// Conditions are Ready: whether the pool is in use as it is written.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ConditionReady is the type of the condition that says whether a pool is in
+// use as it is written. Where it is not, the reason is one of package config.
+const ConditionReady = "Ready"
+
+// AddressCount counts addresses of one family. Counts beyond 9223372036854775807
+// are shown as that.
+type AddressCount struct {
+	// Total is how many addresses the pool has.
+	Total int64 `json:"total"`
+	// Assigned is how many of them Services have.
+	Assigned int64 `json:"assigned"`
+	// Free is how many of them are to be given out.
+	Free int64 `json:"free"`
+}

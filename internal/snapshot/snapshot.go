@@ -1,0 +1,172 @@
+// Package snapshot holds one moment of the cluster as plain values.
+//
+// It owns no client, no lock and no clock: package kube fills a Snapshot, the
+// planners of controller, speaker and speaker/steer read it, and nobody edits
+// it afterwards. Label selectors are resolved while the snapshot is taken, so
+// that no planner ever sees a label. Every slice is sorted by the key named in
+// its field comment.
+package snapshot
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/ipam"
+)
+
+// A Snapshot is the cluster as one pass sees it.
+type Snapshot struct {
+	Config   config.Config
+	Problems []config.Problem // of the configuration, by Object
+	Services []Service        // by Key
+	Nodes    []Node           // by Name
+	Speakers []Speaker        // by Node; only those that are alive
+	Pools    []PoolStatus     // by Name; what the API holds, for comparison
+}
+
+// A Service is one Kubernetes Service that Herald serves, or once served and
+// has still to let go of.
+type Service struct {
+	Key       string // namespace/name
+	Namespace string
+	Name      string
+	UID       string
+	Version   string    // resourceVersion that this reading is of
+	Created   time.Time // decides who keeps an address that two hold
+
+	// Served is whether Herald gives this Service an address: its type is
+	// LoadBalancer, its class is one of ours, and it is not being deleted.
+	Served bool
+	// Ours is whether Herald has marked the Service: what stands in Ingress
+	// was put there by Herald, and Herald has to clear it in the end.
+	Ours bool
+
+	Families []ipam.Family // wanted, in the order of spec.ipFamilies
+	Require  bool          // all of Families or nothing (RequireDualStack)
+	Pools    []string      // names of the pools whose selectors match, sorted
+	Pool     string        // the pool asked for by annotation; "" for any
+	Want     []netip.Addr
+	Invalid  string // why a request on the Service cannot be read; "" if it can
+
+	Ingress    []Ingress   // status.loadBalancer.ingress, in its order
+	Conditions []Condition // Herald's own, by Type
+
+	Ports []Port // by Proto, Number
+	// Local is externalTrafficPolicy: Local.
+	Local     bool
+	Endpoints []Endpoint // by Addr, Node
+}
+
+// Addrs returns the addresses that stand in the status of s.
+func (s Service) Addrs() []netip.Addr {
+	addrs := make([]netip.Addr, 0, len(s.Ingress))
+	for _, in := range s.Ingress {
+		addrs = append(addrs, in.Addr)
+	}
+	return addrs
+}
+
+// An Ingress is one entry of status.loadBalancer.ingress that has an address.
+type Ingress struct {
+	Addr netip.Addr
+	Mode string // ipMode: "Proxy", "VIP" or "" where the API has none
+}
+
+// A Condition is a condition of a Service or of a pool, without its times.
+type Condition struct {
+	Type    string
+	Status  bool
+	Reason  string
+	Message string
+}
+
+// Proto is a transport protocol by its IANA number.
+type Proto uint8
+
+// The protocols a Service port may have.
+const (
+	TCP  Proto = 6
+	UDP  Proto = 17
+	SCTP Proto = 132
+)
+
+// String returns the protocol's name in lower case, as ipvsadm and nft print it.
+func (p Proto) String() string {
+	switch p {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case SCTP:
+		return "sctp"
+	}
+	return "proto?"
+}
+
+// A Port is one port of a Service.
+type Port struct {
+	Name   string
+	Proto  Proto
+	Number uint16
+}
+
+// An Endpoint is one backend of a Service. Ports gives the target port of each
+// of the Service's ports that this endpoint serves: a named target port may
+// resolve differently from endpoint to endpoint.
+type Endpoint struct {
+	Addr  netip.Addr
+	Node  string // "" for an endpoint outside the cluster: it counts for every node
+	Ready bool
+	// Draining is serving and terminating: used only where no endpoint is
+	// ready (KEP-1669).
+	Draining bool
+	Ports    []Target // by Proto, Port name
+}
+
+// A Target is the port number behind one port of a Service at one endpoint.
+type Target struct {
+	Name   string // of the Service port
+	Proto  Proto
+	Number uint16
+}
+
+// A Node is a Kubernetes Node.
+type Node struct {
+	Name  string
+	Addrs []netip.Addr // InternalIP and ExternalIP addresses, sorted
+	// PodCIDRs are the prefixes that this node's pods take their addresses
+	// from, sorted; none where the CNI keeps its own books.
+	PodCIDRs []netip.Prefix
+	// Excluded is why the node may not announce: a label, NetworkUnavailable,
+	// deletion. "" if it may.
+	Excluded string
+	// Announces names the pools whose layer-2 node selector matches, sorted.
+	Announces []string
+}
+
+// A Speaker is what the speaker of one node has made known of itself.
+type Speaker struct {
+	Node     string
+	Links    []Link // by Name
+	DataPath string // "ipvs", "nft", or "" if it cannot steer
+	Leaving  bool   // it is stopping and wants to be relieved
+}
+
+// A Link is a network interface that can announce.
+type Link struct {
+	Name     string
+	Prefixes []netip.Prefix // its addresses with their subnets, sorted
+}
+
+// PoolStatus is what the API holds as status of an AddressPool.
+type PoolStatus struct {
+	Name       string
+	Version    string
+	V4, V6     Count
+	Conditions []Condition // by Type
+}
+
+// A Count counts a pool's addresses of one family. Total saturates at
+// math.MaxInt64.
+type Count struct{ Total, Assigned, Free int64 }

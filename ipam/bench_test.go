@@ -1,0 +1,75 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+func newcomers(n int, f ...Family) []Request {
+	reqs := make([]Request, n)
+	for i := range reqs {
+		reqs[i] = Request{Owner: fmt.Sprintf("shop/service-%05d", i), Families: f, Pools: []string{"lan"}}
+	}
+	return reqs
+}
+
+// holders are n owners that hold the lowest n addresses of p.
+func holders(p Pool, n int) []Request {
+	reqs := newcomers(n, FamilyOf(p.Ranges[0].First))
+	addr := p.Ranges[0].First
+	for i := range reqs {
+		reqs[i].Held = []netip.Addr{addr}
+		addr = addr.Next()
+	}
+	return reqs
+}
+
+func BenchmarkPlan(b *testing.B) {
+	var many []string
+	for i := range 10000 {
+		many = append(many, fmt.Sprintf("10.%d.%d.%d-10.%d.%d.%d", i/2500, i/10%250, i%10*20, i/2500, i/10%250, i%10*20+3))
+	}
+	full := pool("lan", "10.0.0.0/16")
+	last := append(holders(full, 1<<16-1), newcomers(1, IPv4)...)
+	last[len(last)-1].Owner = "shop/last"
+	waiting := holders(full, 1<<16)
+	waiting = append(waiting, newcomers(10000, IPv4)...)
+	for i := range 1 << 16 {
+		waiting[i].Owner = "held/" + waiting[i].Owner
+	}
+	tests := []struct {
+		name string
+		pool Pool
+		reqs []Request
+	}{
+		{"10k from a 16", pool("lan", "10.0.0.0/16"), newcomers(10000, IPv4)},
+		{"10k from an 8", pool("lan", "10.0.0.0/8"), newcomers(10000, IPv4)},
+		{"1M from an 8", pool("lan", "10.0.0.0/8"), newcomers(1000000, IPv4)},
+		{"10k from an IPv6 64", pool("lan", "2001:db8::/64"), newcomers(10000, IPv6)},
+		{"10k of both from the whole of both", pool("lan", "0.0.0.0/0", "::/0"), newcomers(10000, IPv4, IPv6)},
+		{"10k from 10k ranges", pool("lan", many...), newcomers(10000, IPv4)},
+		{"10k held, nothing to do", pool("lan", "10.0.0.0/16"), holders(full, 10000)},
+		{"last of a 16", full, last},
+		{"10k wait for a full 16", full, waiting},
+	}
+	for _, bb := range tests {
+		b.Run(bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Plan([]Pool{bb.pool}, bb.reqs)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(bb.reqs)), "ns/request")
+		})
+	}
+}
+
+func BenchmarkDisjoin10kSets(b *testing.B) {
+	sets := make([][]Range, 10000)
+	for i := range sets {
+		sets[i] = pool("", fmt.Sprintf("10.%d.%d.0-10.255.255.255", i/250, i%250)).Ranges
+	}
+	for b.Loop() {
+		Disjoin(sets)
+	}
+}

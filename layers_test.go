@@ -1,0 +1,108 @@
+// Package herald holds no code: only the tests that keep the house in order.
+package herald
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const self = "github.com/herald-lb/herald/"
+
+// forbidden names, for each package, what it must never come to depend on, and
+// why. A name stands for all that lies below it, too.
+var forbidden = []struct {
+	packages []string
+	deps     []string
+	why      string
+}{
+	{[]string{"ipam"}, []string{self, "k8s.io/", "sigs.k8s.io/", "github.com/", "golang.org/"},
+		"allocation is pure and imports the standard library only"},
+	{[]string{"config", "internal/snapshot", "internal/loop", "speaker", "speaker/steer", "controller"},
+		[]string{"k8s.io/", "sigs.k8s.io/", "github.com/vishvananda/", "github.com/moby/", "github.com/google/nftables", "github.com/mdlayher/", "github.com/osrg/", self + "config/v1alpha1", self + "internal/kube"},
+		"cores decide with plain values and talk to nobody"},
+	{[]string{"config"}, []string{self + "internal/", self + "speaker", self + "controller"}, "config stands below the snapshot"},
+	{[]string{"internal/snapshot"}, []string{self + "speaker", self + "controller"}, "the snapshot stands below the planners"},
+	{[]string{"controller"}, []string{self + "speaker"}, "controller and speaker meet in Service.status only"},
+	{[]string{"speaker", "speaker/steer", "speaker/arp", "speaker/steer/ipvs", "speaker/steer/nft"},
+		[]string{self + "controller", self + "internal/kube", "k8s.io/"}, "the node's packages know no Kubernetes"},
+	{[]string{"speaker/steer", "speaker/steer/ipvs", "speaker/steer/nft"}, []string{self + "speaker/arp", "github.com/mdlayher/arp"}, "steering knows no announcing"},
+	{[]string{"speaker/arp"}, []string{self + "speaker/steer/ipvs", self + "speaker/steer/nft", "github.com/moby/"}, "announcing knows no kernel that steers"},
+	{[]string{"speaker/steer/nft"}, []string{"github.com/moby/"}, "only ipvs imports moby/ipvs"},
+}
+
+func TestLayers(t *testing.T) {
+	for _, rule := range forbidden {
+		for _, pkg := range rule.packages {
+			for _, dep := range dependencies(t, pkg) {
+				if dep != self+pkg && matches(dep, rule.deps) {
+					t.Errorf("%s depends on %s: %s", pkg, dep, rule.why)
+				}
+			}
+		}
+	}
+}
+
+// matches reports whether dep is one of names or lies below one.
+func matches(dep string, names []string) bool {
+	for _, n := range names {
+		if dep == strings.TrimSuffix(n, "/") || strings.HasPrefix(dep, strings.TrimSuffix(n, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func dependencies(t *testing.T, pkg string) []string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./"+pkg).CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list ./%s: %v\n%s", pkg, err, out)
+	}
+	return strings.Fields(string(out))
+}
+
+func TestNobodyImportsTheCommand(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}: {{join .Imports " "}}`, "./...").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if _, imports, _ := strings.Cut(line, ": "); strings.Contains(imports, self+"cmd/") {
+			t.Errorf("a command is imported: %s", line)
+		}
+	}
+}
+
+// Every package says in one package comment what it owns and what it never does.
+func TestEveryPackageHasOneComment(t *testing.T) {
+	comments := map[string][]string{} // by directory
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Dir(path)
+		if f.Doc != nil && !strings.HasPrefix(path, ".") {
+			comments[dir] = append(comments[dir], path)
+		} else if _, seen := comments[dir]; !seen {
+			comments[dir] = nil
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, files := range comments {
+		if len(files) != 1 {
+			t.Errorf("package in %s has its comment in %v, want exactly one", dir, files)
+		}
+	}
+}
