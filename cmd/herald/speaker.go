@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/herald-lb/herald/internal/kube"
+	"github.com/herald-lb/herald/internal/loop"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker"
+	"github.com/herald-lb/herald/speaker/arp"
+	"github.com/herald-lb/herald/speaker/steer"
+)
+
+// audit is how often the kernel's tables are compared with what they should be.
+const audit = time.Minute
+
+// handOver is how long a speaker that has said it is leaving goes on to answer,
+// so that its successors have claimed its addresses before it falls silent.
+const handOver = time.Second
+
+// speakerFlags are the flags of the speaker.
+type speakerFlags struct {
+	common
+	classes        kube.Classes
+	node, stateDir string
+	steer          string
+}
+
+func speakerCommand() *cobra.Command {
+	var f speakerFlags
+	cmd := &cobra.Command{
+		Use:   "speaker",
+		Short: "Announce addresses and steer their traffic on this node",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return runSpeaker(cmd.Context(), f) },
+	}
+	f.flags(cmd, "127.0.0.1:7473")
+	classFlags(cmd, &f.classes)
+	stateDirFlag(cmd, &f.stateDir)
+	cmd.Flags().StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object (default $NODE_NAME)")
+	cmd.Flags().StringVar(&f.steer, "steer", "auto", "auto, ipvs or nft: auto takes nft where the kernel has no IPVS")
+	return cmd
+}
+
+func runSpeaker(ctx context.Context, f speakerFlags) error {
+	log, err := f.logger()
+	if err != nil {
+		return err
+	}
+	if f.node == "" {
+		return errors.New("--node-name is empty: give the name of this node's Node object, or set NODE_NAME")
+	}
+	clients, err := f.clients()
+	if err != nil {
+		return err
+	}
+	log = log.With("node", f.node)
+	path, err := choosePath(ctx, f.steer, f.stateDir, log)
+	if err != nil {
+		return err
+	}
+	defer path.close(log)
+	return newDaemon(f, clients, path, log).run(ctx)
+}
+
+// A daemon is a speaker with everything it is made of.
+type daemon struct {
+	source  *kube.Source
+	bell    loop.Bell
+	arp     *arp.Announcer
+	hello   *kube.Hello
+	node    *speaker.Node
+	health  *health
+	log     *slog.Logger
+	invalid error // why it cannot be run
+}
+
+func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) *daemon {
+	d := &daemon{bell: loop.NewBell(), log: log, health: &health{address: f.health}}
+	d.source, d.invalid = kube.NewSource(clients, kube.Options{
+		Classes: f.classes, Namespace: f.namespace, Node: f.node, Ring: d.bell.Ring, Log: log,
+	})
+	if d.invalid != nil {
+		return d
+	}
+	d.arp = arp.New(arp.Options{Log: log})
+	d.hello = &kube.Hello{
+		Client: clients.Core, Namespace: f.namespace, Node: f.node,
+		Facts: func() (snapshot.Speaker, error) { return facts(f.node, path.name()) },
+		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
+	}
+	d.node = &speaker.Node{
+		Name: f.node, Take: d.source.Take, Announcers: []speaker.Announcer{d.arp}, Passed: d.health.pass,
+	}
+	if path.kernel != nil {
+		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: audit, Log: log}
+	}
+	return d
+}
+
+// facts returns what the speaker of node can do just now.
+func facts(node, path string) (snapshot.Speaker, error) {
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return snapshot.Speaker{}, fmt.Errorf("opening netlink: %w", err)
+	}
+	defer h.Close()
+	links, err := arp.Links(h)
+	return snapshot.Speaker{Node: node, DataPath: path, Links: links}, err
+}
+
+// run ends some time after ctx has: a speaker that stops on purpose says so
+// first, and goes on to answer until its successors have taken over. The rows
+// stay in the kernel and steer on.
+func (d *daemon) run(ctx context.Context) error {
+	if d.invalid != nil {
+		return d.invalid
+	}
+	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, rest := errgroup.WithContext(rest)
+	g.Go(func() error { return d.source.Run(rest) })
+	g.Go(func() error { return d.arp.Run(rest) })
+	g.Go(func() error { return d.hello.Run(rest) })
+	g.Go(func() error { return d.health.serve(rest) })
+	g.Go(func() error {
+		return arp.Watch(rest, func() { d.hello.Changed.Ring(); d.bell.Ring() })
+	})
+	g.Go(func() error {
+		defer stop()
+		d.passes(ctx, rest)
+		d.leave(rest)
+		return nil
+	})
+	return g.Wait()
+}
+
+// passes runs passes until it is told to stop, or something else has failed.
+func (d *daemon) passes(ctx, rest context.Context) {
+	both, cancel := context.WithCancel(rest)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	l := loop.Loop{Bell: d.bell, Pass: d.node.Pass, Gap: time.Millisecond, Resync: resync, Retry: 200 * time.Millisecond, Log: d.log}
+	l.Run(both)
+}
+
+// leave hands over. No pass is run any more, so what was announced still is.
+func (d *daemon) leave(rest context.Context) {
+	if rest.Err() != nil {
+		return
+	}
+	d.log.Info("leaving: others take over what is announced here", "for", handOver)
+	d.hello.Leave()
+	t := time.NewTimer(handOver)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-rest.Done():
+	}
+}

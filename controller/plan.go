@@ -1,0 +1,162 @@
+package controller
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
+)
+
+// Plan returns every status that has to change.
+func Plan(s snapshot.Snapshot) Statuses {
+	pools := make([]ipam.Pool, 0, len(s.Config.Pools))
+	for _, p := range s.Config.Pools {
+		pools = append(pools, p.Pool)
+	}
+	var reqs []ipam.Request
+	for _, svc := range s.Services {
+		if svc.Served && !foreign(svc, s.Config) {
+			reqs = append(reqs, request(svc))
+		}
+	}
+	grants := ipam.Plan(pools, reqs)
+	granted := make(map[string]ipam.Grant, len(grants))
+	for _, g := range grants {
+		granted[g.Owner] = g
+	}
+	var out Statuses
+	for _, svc := range s.Services {
+		want := serviceStatus(svc, s.Config, granted)
+		if changed(svc, want) {
+			want.Events = events(svc, want)
+			out.Services = append(out.Services, want)
+		}
+	}
+	out.Pools = poolStatuses(s, pools, grants)
+	return out
+}
+
+// foreign reports whether the status of svc was written by somebody else: it
+// holds addresses, bears no mark of Herald, and no pool covers any of them.
+func foreign(svc snapshot.Service, c config.Config) bool {
+	covered := func(in snapshot.Ingress) bool { return c.PoolOf(in.Addr).Name != "" }
+	return !svc.Ours && len(svc.Ingress) > 0 && !slices.ContainsFunc(svc.Ingress, covered)
+}
+
+// request turns svc into a request. One that cannot be read asks for nothing
+// but what it holds.
+func request(svc snapshot.Service) ipam.Request {
+	r := ipam.Request{
+		Owner: svc.Key, Age: svc.Created.UnixNano(), Held: svc.Addrs(),
+		Families: svc.Families, Require: svc.Require,
+		Pools: svc.Pools, Pool: svc.Pool, Want: svc.Want,
+	}
+	if svc.Invalid == "" {
+		return r
+	}
+	r.Pool, r.Want, r.Require = "", nil, false
+	r.Families = slices.DeleteFunc(slices.Clone(r.Families), func(f ipam.Family) bool {
+		return !slices.ContainsFunc(r.Held, func(a netip.Addr) bool { return ipam.FamilyOf(a) == f })
+	})
+	return r
+}
+
+// serviceStatus returns the status that svc should have.
+func serviceStatus(svc snapshot.Service, c config.Config, grants map[string]ipam.Grant) ServiceStatus {
+	want := ServiceStatus{Key: svc.Key, UID: svc.UID, Version: svc.Version}
+	grant, planned := grants[svc.Key]
+	switch {
+	case svc.Served && !planned:
+		want.Ingress = svc.Ingress
+		want.Conditions = assignment(false, ForeignAddress, fmt.Sprintf(
+			"status.loadBalancer holds %s, which no AddressPool covers and Herald has not assigned; clear the status or add a pool that covers it", list(svc.Addrs())))
+	case svc.Served:
+		for _, a := range grant.Addrs {
+			want.Ingress = append(want.Ingress, snapshot.Ingress{Addr: a.Addr, Mode: mode(c, a.Addr)})
+		}
+		want.Conditions = verdict(svc, grant)
+	case !svc.Ours:
+		want.Ingress = svc.Ingress // somebody else's, or nobody's
+	}
+	return want
+}
+
+// mode returns the ipMode of addr: "Proxy" where Herald steers, so that
+// kube-proxy leaves the address alone.
+func mode(c config.Config, addr netip.Addr) string {
+	if c.PoolOf(addr).Steer == config.SteerServiceProxy {
+		return "VIP"
+	}
+	return "Proxy"
+}
+
+func assignment(ok bool, reason, message string) []snapshot.Condition {
+	return []snapshot.Condition{{Type: AddressAssigned, Status: ok, Reason: reason, Message: message}}
+}
+
+// verdict puts a grant into words.
+func verdict(svc snapshot.Service, g ipam.Grant) []snapshot.Condition {
+	var got, lost, why []string
+	for _, a := range g.Addrs {
+		if a.Pool == "" {
+			lost = append(lost, a.Addr.String())
+			continue
+		}
+		got = append(got, fmt.Sprintf("%s from pool %s", a.Addr, a.Pool))
+	}
+	if len(lost) > 0 {
+		why = append(why, fmt.Sprintf("no pool covers %s any more; it is kept until the Service goes or asks for another address", strings.Join(lost, ", ")))
+	}
+	for _, r := range g.Refusals {
+		why = append(why, r.Detail)
+	}
+	if svc.Invalid != "" {
+		why = append(why, svc.Invalid)
+	}
+	message := strings.Join(append(got, why...), "; ")
+	switch {
+	case len(g.Addrs) == 0 && svc.Invalid != "":
+		return assignment(false, InvalidRequest, message)
+	case len(g.Addrs) == 0 && len(g.Refusals) > 0:
+		return assignment(false, string(g.Refusals[0].Reason), message)
+	case svc.Invalid != "":
+		return assignment(true, InvalidRequest, message)
+	case len(lost) > 0:
+		return assignment(true, OutsidePools, message)
+	case len(g.Refusals) > 0:
+		return assignment(true, PartlyAssigned, message)
+	}
+	return assignment(true, Assigned, message)
+}
+
+func list(addrs []netip.Addr) string {
+	words := make([]string, 0, len(addrs))
+	for _, a := range addrs {
+		words = append(words, a.String())
+	}
+	return strings.Join(words, ", ")
+}
+
+func changed(svc snapshot.Service, want ServiceStatus) bool {
+	return !slices.Equal(svc.Ingress, want.Ingress) || !slices.Equal(svc.Conditions, want.Conditions)
+}
+
+// events returns what people should hear of the step from svc to want: the new
+// verdict, if it is not the old one in other words, or that all is released.
+func events(svc snapshot.Service, want ServiceStatus) []Event {
+	if len(want.Conditions) == 0 {
+		if svc.Ours {
+			return []Event{{Reason: AddressReleased, Message: "released " + list(svc.Addrs())}}
+		}
+		return nil
+	}
+	now := want.Conditions[0]
+	if len(svc.Conditions) > 0 && svc.Conditions[0] == now {
+		return nil
+	}
+	return []Event{{Warning: now.Reason != Assigned, Reason: now.Reason, Message: now.Message}}
+}

@@ -1,0 +1,243 @@
+package kube
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
+)
+
+// Annotations that Herald reads on a Service.
+const (
+	prefix           = "herald-lb.io/"
+	annotationPool   = prefix + "pool"      // name of an AddressPool
+	annotationWanted = prefix + "addresses" // one address of each family, separated by a comma
+)
+
+// labelExclude keeps a node out of every load balancer; see
+// https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-exclude-from-external-load-balancers
+const labelExclude = corev1.LabelNodeExcludeBalancers
+
+// Classes says which Services Herald serves.
+type Classes struct {
+	Names   []string // of spec.loadBalancerClass
+	Default bool     // Services without a class, too
+}
+
+// serves reports whether svc asks for an address, and asks Herald.
+func (c Classes) serves(svc *corev1.Service) bool {
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.DeletionTimestamp != nil {
+		return false
+	}
+	if svc.Spec.LoadBalancerClass == nil {
+		return c.Default
+	}
+	return slices.Contains(c.Names, *svc.Spec.LoadBalancerClass)
+}
+
+// service converts svc; its Pools and Endpoints are added by others.
+func service(svc *corev1.Service, c Classes) snapshot.Service {
+	s := snapshot.Service{
+		Key: svc.Namespace + "/" + svc.Name, Namespace: svc.Namespace, Name: svc.Name,
+		UID: string(svc.UID), Version: svc.ResourceVersion, Created: svc.CreationTimestamp.Time,
+		Served: c.serves(svc),
+		Pool:   svc.Annotations[annotationPool],
+		Local:  svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+	}
+	for _, f := range svc.Spec.IPFamilies {
+		s.Families = append(s.Families, family(f))
+	}
+	s.Require = svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack
+	s.Want, s.Invalid = requested(svc)
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		if a, err := netip.ParseAddr(in.IP); err == nil {
+			s.Ingress = append(s.Ingress, snapshot.Ingress{Addr: a.Unmap(), Mode: ipMode(in)})
+		}
+	}
+	for _, c := range svc.Status.Conditions {
+		if strings.HasPrefix(c.Type, prefix) {
+			s.Conditions = append(s.Conditions, condition(c))
+			s.Ours = s.Ours || c.Type == markCondition && c.Status == "True"
+		}
+	}
+	slices.SortFunc(s.Conditions, func(a, b snapshot.Condition) int { return cmp.Compare(a.Type, b.Type) })
+	for _, p := range svc.Spec.Ports {
+		s.Ports = append(s.Ports, snapshot.Port{Name: p.Name, Proto: proto(p.Protocol), Number: uint16(p.Port)})
+	}
+	slices.SortFunc(s.Ports, func(a, b snapshot.Port) int {
+		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Number, b.Number))
+	})
+	return s
+}
+
+func family(f corev1.IPFamily) ipam.Family {
+	if f == corev1.IPv6Protocol {
+		return ipam.IPv6
+	}
+	return ipam.IPv4
+}
+
+func ipMode(in corev1.LoadBalancerIngress) string {
+	if in.IPMode == nil {
+		return ""
+	}
+	return string(*in.IPMode)
+}
+
+func proto(p corev1.Protocol) snapshot.Proto {
+	switch p {
+	case corev1.ProtocolUDP:
+		return snapshot.UDP
+	case corev1.ProtocolSCTP:
+		return snapshot.SCTP
+	}
+	return snapshot.TCP
+}
+
+// requested returns the addresses that svc asks for by annotation or by the
+// deprecated spec.loadBalancerIP, and what is wrong with the request.
+func requested(svc *corev1.Service) (want []netip.Addr, invalid string) {
+	field, text := "spec.loadBalancerIP", svc.Spec.LoadBalancerIP
+	if a, ok := svc.Annotations[annotationWanted]; ok {
+		field, text = "annotation "+annotationWanted, a
+	}
+	if text == "" {
+		return nil, ""
+	}
+	seen := map[bool]bool{}
+	for _, word := range strings.Split(text, ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(word))
+		if err != nil || a.Zone() != "" {
+			return nil, fmt.Sprintf("%s: %q is no IP address; write one address of each family, separated by a comma", field, word)
+		}
+		a = a.Unmap()
+		if seen[a.Is4()] {
+			return nil, fmt.Sprintf("%s: %q has two addresses of one family; write one of each at most", field, text)
+		}
+		seen[a.Is4()] = true
+		want = append(want, a)
+	}
+	return want, ""
+}
+
+// endpoints converts the EndpointSlices of one Service. An endpoint that
+// stands in two slices, as it may while they are rebalanced, is one.
+func endpoints(slicesOf []*discoveryv1.EndpointSlice) []snapshot.Endpoint {
+	byAddr := map[netip.Addr]snapshot.Endpoint{}
+	for _, es := range slicesOf {
+		ports := targets(es.Ports)
+		for _, e := range es.Endpoints {
+			for _, text := range e.Addresses {
+				addr, err := netip.ParseAddr(text)
+				if err != nil || es.AddressType == discoveryv1.AddressTypeFQDN {
+					continue
+				}
+				ep := endpoint(e)
+				ep.Addr = addr
+				if had, twice := byAddr[addr]; twice {
+					ep.Ports = merge(had.Ports, ports)
+					ep.Ready, ep.Draining = ep.Ready || had.Ready, ep.Draining || had.Draining
+				} else {
+					ep.Ports = ports
+				}
+				byAddr[addr] = ep
+			}
+		}
+	}
+	out := make([]snapshot.Endpoint, 0, len(byAddr))
+	for _, ep := range byAddr {
+		out = append(out, ep)
+	}
+	slices.SortFunc(out, func(a, b snapshot.Endpoint) int { return a.Addr.Compare(b.Addr) })
+	return out
+}
+
+// endpoint converts the conditions of e: unknown (nil) readiness counts as
+// ready, as discovery/v1 says.
+func endpoint(e discoveryv1.Endpoint) snapshot.Endpoint {
+	is := func(b *bool, unknown bool) bool {
+		if b == nil {
+			return unknown
+		}
+		return *b
+	}
+	ep := snapshot.Endpoint{Ready: is(e.Conditions.Ready, true)}
+	ep.Draining = !ep.Ready && is(e.Conditions.Serving, false) && is(e.Conditions.Terminating, false)
+	if e.NodeName != nil {
+		ep.Node = *e.NodeName
+	}
+	return ep
+}
+
+func targets(ports []discoveryv1.EndpointPort) []snapshot.Target {
+	var out []snapshot.Target
+	for _, p := range ports {
+		if p.Port == nil {
+			continue // "all ports": of no use to a Service
+		}
+		t := snapshot.Target{Proto: snapshot.TCP, Number: uint16(*p.Port)}
+		if p.Name != nil {
+			t.Name = *p.Name
+		}
+		if p.Protocol != nil {
+			t.Proto = proto(*p.Protocol)
+		}
+		out = append(out, t)
+	}
+	return merge(nil, out)
+}
+
+// merge returns the union of two lists of targets, by Proto and Name.
+func merge(a, b []snapshot.Target) []snapshot.Target {
+	out := append(slices.Clone(a), b...)
+	slices.SortFunc(out, func(x, y snapshot.Target) int {
+		return cmp.Or(cmp.Compare(x.Proto, y.Proto), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Number, y.Number))
+	})
+	return slices.Compact(out)
+}
+
+// node converts n; the pools it announces are added by others.
+func node(n *corev1.Node) snapshot.Node {
+	out := snapshot.Node{Name: n.Name, Excluded: excluded(n)}
+	for _, a := range n.Status.Addresses {
+		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
+			continue
+		}
+		if ip, err := netip.ParseAddr(a.Address); err == nil {
+			out.Addrs = append(out.Addrs, ip.Unmap())
+		}
+	}
+	slices.SortFunc(out.Addrs, netip.Addr.Compare)
+	out.Addrs = slices.Compact(out.Addrs)
+	for _, c := range n.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(c); err == nil {
+			out.PodCIDRs = append(out.PodCIDRs, p.Masked())
+		}
+	}
+	slices.SortFunc(out.PodCIDRs, netip.Prefix.Compare)
+	return out
+}
+
+// excluded returns why n may not announce. A cordon, or a node that is not
+// ready, is no reason: the speaker there knows better whether it can serve.
+func excluded(n *corev1.Node) string {
+	if n.DeletionTimestamp != nil {
+		return "the Node is being deleted"
+	}
+	if _, ok := n.Labels[labelExclude]; ok {
+		return "label " + labelExclude
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue {
+			return "condition NetworkUnavailable: " + c.Message
+		}
+	}
+	return ""
+}

@@ -1,0 +1,206 @@
+package kube
+
+import (
+	"fmt"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/herald-lb/herald/config/v1alpha1"
+)
+
+// labelComponent marks the Leases of speakers.
+const (
+	labelComponent   = "app.kubernetes.io/component"
+	componentSpeaker = "speaker"
+)
+
+// indexService finds EndpointSlices by the Service they belong to.
+const indexService = "service"
+
+// Clients are the two clients of the API: for its own kinds, and for Herald's.
+type Clients struct {
+	Core   kubernetes.Interface
+	Herald rest.Interface
+}
+
+// NewClients returns clients for cfg. They do not limit their own rate: the
+// API server's priority and fairness does that, and knows better.
+func NewClients(cfg *rest.Config) (Clients, error) {
+	cfg = rest.CopyConfig(cfg)
+	cfg.QPS = -1
+	core, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return Clients{}, fmt.Errorf("making a client: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return Clients{}, fmt.Errorf("registering %s: %w", v1alpha1.GroupVersion, err)
+	}
+	own := rest.CopyConfig(cfg)
+	own.GroupVersion = &v1alpha1.GroupVersion
+	own.APIPath = "/apis"
+	own.ContentType = runtime.ContentTypeJSON
+	own.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	herald, err := rest.RESTClientFor(own)
+	if err != nil {
+		return Clients{}, fmt.Errorf("making a client for %s: %w", v1alpha1.GroupVersion, err)
+	}
+	return Clients{Core: core, Herald: herald}, nil
+}
+
+// informers are the watches of a Source; nil where it has no use for one.
+type informers struct {
+	services, slices, nodes, pools, namespaces, leases cache.SharedIndexInformer
+}
+
+func (i informers) list() []cache.SharedIndexInformer {
+	var out []cache.SharedIndexInformer
+	for _, one := range []cache.SharedIndexInformer{i.services, i.slices, i.nodes, i.pools, i.namespaces, i.leases} {
+		if one != nil {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+func newInformers(c Clients, o Options) informers {
+	core := c.Core.CoreV1().RESTClient()
+	every := func(*metav1.ListOptions) {}
+	i := informers{
+		nodes: informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode),
+		pools: informer(watch{c.Herald, "addresspools", "", every}, &v1alpha1.AddressPool{}, trim),
+	}
+	if o.Node == "" {
+		// Services of every type: one that has changed its type away from
+		// LoadBalancer has still to be let go of.
+		i.services = informer(watch{core, "services", "", every}, &corev1.Service{}, trim)
+		i.namespaces = informer(watch{core, "namespaces", "", every}, &corev1.Namespace{}, trim)
+		return i
+	}
+	i.services = informer(watch{core, "services", "", func(l *metav1.ListOptions) {
+		l.FieldSelector = fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)).String()
+	}}, &corev1.Service{}, trim)
+	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", every}, &discoveryv1.EndpointSlice{}, trimSlice)
+	i.leases = informer(watch{c.Core.CoordinationV1().RESTClient(), "leases", o.Namespace, func(l *metav1.ListOptions) {
+		l.LabelSelector = labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String()
+	}}, &coordinationv1.Lease{}, trim)
+	return i
+}
+
+// A watch is one resource to list and watch.
+type watch struct {
+	client    rest.Interface
+	resource  string
+	namespace string
+	narrow    func(*metav1.ListOptions)
+}
+
+func informer(w watch, of runtime.Object, trim cache.TransformFunc) cache.SharedIndexInformer {
+	lw := cache.NewFilteredListWatchFromClient(w.client, w.resource, w.namespace, w.narrow)
+	index := cache.Indexers{}
+	if _, ok := of.(*discoveryv1.EndpointSlice); ok {
+		index[indexService] = func(obj any) ([]string, error) {
+			if key, ok := serviceOf(obj); ok {
+				return []string{key}, nil
+			}
+			return nil, nil
+		}
+	}
+	i := cache.NewSharedIndexInformer(lw, of, 0, index)
+	// SetTransform fails only on an informer that runs already.
+	_ = i.SetTransform(trim)
+	return i
+}
+
+// handle calls changed with every object that comes, changes or goes.
+func handle(i cache.SharedIndexInformer, changed func(obj any)) error {
+	if i == nil {
+		return nil
+	}
+	_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: changed,
+		UpdateFunc: func(was, now any) {
+			if a, b := asMeta(was), asMeta(now); a == nil || b == nil || a.GetResourceVersion() != b.GetResourceVersion() {
+				changed(now)
+			}
+		},
+		DeleteFunc: changed,
+	})
+	return err
+}
+
+// keyOf returns namespace/name of obj, or name if it has no namespace.
+func keyOf(obj any) string {
+	key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj)
+	if err != nil {
+		return ""
+	}
+	return key
+}
+
+func nameOf(obj any) string {
+	_, name, err := cache.SplitMetaNamespaceKey(keyOf(obj))
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+func asMeta(obj any) metav1.Object {
+	m, ok := obj.(metav1.Object)
+	if !ok {
+		return nil
+	}
+	return m
+}
+
+// serviceOf returns the key of the Service that an EndpointSlice belongs to.
+func serviceOf(obj any) (string, bool) {
+	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = gone.Obj
+	}
+	es, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok || es.Labels[discoveryv1.LabelServiceName] == "" {
+		return "", false
+	}
+	return es.Namespace + "/" + es.Labels[discoveryv1.LabelServiceName], true
+}
+
+// trim drops what nobody reads, before it is cached.
+func trim(obj any) (any, error) {
+	if m := asMeta(obj); m != nil {
+		m.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+func trimNode(obj any) (any, error) {
+	if n, ok := obj.(*corev1.Node); ok {
+		n.ManagedFields, n.Annotations = nil, nil
+		n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, Conditions: n.Status.Conditions}
+	}
+	return obj, nil
+}
+
+func trimSlice(obj any) (any, error) {
+	es, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return obj, nil
+	}
+	es.ManagedFields, es.Annotations = nil, nil
+	for i := range es.Endpoints {
+		e := &es.Endpoints[i]
+		e.TargetRef, e.Zone, e.Hints, e.DeprecatedTopology, e.Hostname = nil, nil, nil, nil, nil
+	}
+	return obj, nil
+}

@@ -1,0 +1,55 @@
+package kube
+
+import (
+	"strconv"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// An overlay remembers what was written until the watch has brought it back.
+//
+// Without it a pass right after a write would still see the object as it was,
+// and could give the address that has just been assigned to somebody else.
+type overlay struct {
+	mu    sync.Mutex
+	newer map[string]metav1.Object
+}
+
+// put remembers obj, as the API returned it from a write.
+func (o *overlay) put(key string, obj metav1.Object) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.newer == nil {
+		o.newer = map[string]metav1.Object{}
+	}
+	if had, ok := o.newer[key]; !ok || version(obj) > version(had) {
+		o.newer[key] = obj
+	}
+}
+
+// pick returns the newer of cached and what was put under key. An object that
+// the cache has lost is deleted, whatever was written to it before.
+func (o *overlay) pick(key string, cached metav1.Object) metav1.Object {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	wrote, ok := o.newer[key]
+	switch {
+	case !ok:
+		return cached
+	case cached == nil, cached.GetUID() != wrote.GetUID(), version(cached) >= version(wrote):
+		delete(o.newer, key)
+		return cached
+	}
+	return wrote
+}
+
+// version returns the resourceVersion of obj as a number: the API promises
+// since 1.35 that those of one kind can be compared.
+func version(obj metav1.Object) uint64 {
+	v, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}

@@ -1,0 +1,71 @@
+package kube
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+// rules are the selectors of one pool.
+type rules struct {
+	pool       string
+	namespaces labels.Selector
+	services   labels.Selector
+	nodes      labels.Selector
+}
+
+// compileRules returns the selectors of every pool, by name.
+func compileRules(c config.Config) []rules {
+	out := make([]rules, 0, len(c.Pools))
+	for _, p := range c.Pools {
+		out = append(out, rules{
+			pool:       p.Name,
+			namespaces: selector(p.NamespaceSelector),
+			services:   selector(p.ServiceSelector),
+			nodes:      selector(p.Layer2.NodeSelector),
+		})
+	}
+	return out
+}
+
+// selector reads what Compile has written; what it cannot read selects
+// nothing, rather than everything.
+func selector(text string) labels.Selector {
+	s, err := labels.Parse(text)
+	if err != nil {
+		return labels.Nothing()
+	}
+	return s
+}
+
+// poolsFor returns the names of the pools that svc may take from.
+func poolsFor(all []rules, svc *corev1.Service, namespace map[string]string) []string {
+	var out []string
+	for _, r := range all {
+		if r.namespaces.Matches(labels.Set(namespace)) && r.services.Matches(labels.Set(svc.Labels)) {
+			out = append(out, r.pool)
+		}
+	}
+	return out
+}
+
+// announcedFrom returns the names of the pools that a node with these labels
+// may announce.
+func announcedFrom(all []rules, node map[string]string) []string {
+	var out []string
+	for _, r := range all {
+		if r.nodes.Matches(labels.Set(node)) {
+			out = append(out, r.pool)
+		}
+	}
+	return out
+}
+
+func condition(c metav1.Condition) snapshot.Condition {
+	return snapshot.Condition{
+		Type: c.Type, Status: c.Status == metav1.ConditionTrue, Reason: c.Reason, Message: c.Message,
+	}
+}

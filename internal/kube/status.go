@@ -1,0 +1,239 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/ptr"
+
+	"github.com/herald-lb/herald/config/v1alpha1"
+	"github.com/herald-lb/herald/controller"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+// markCondition is the condition by which Herald knows its own.
+const markCondition = controller.AddressAssigned
+
+// writers is how many writes are under way at once.
+const writers = 16
+
+// A StatusWriter writes what the controller has planned. It implements
+// controller.Writer.
+type StatusWriter struct {
+	Clients Clients
+	Source  *Source // whose snapshot the plan was made of
+	Events  record.EventRecorder
+	Log     *slog.Logger
+}
+
+var _ controller.Writer = (*StatusWriter)(nil)
+
+// Sync implements controller.Writer. A write over a version that is not the
+// newest any more, or of an object that is gone, is dropped: the watch is about
+// to bring the news, and with it the next pass.
+func (w *StatusWriter) Sync(ctx context.Context, want controller.Statuses) error {
+	errs := make([]error, len(want.Services)+len(want.Pools))
+	var g errgroup.Group
+	g.SetLimit(writers)
+	for i, s := range want.Services {
+		g.Go(func() error { errs[i] = w.service(ctx, s); return nil })
+	}
+	for i, p := range want.Pools {
+		g.Go(func() error { errs[len(want.Services)+i] = w.pool(ctx, p); return nil })
+	}
+	_ = g.Wait() // every error is in errs
+	return errors.Join(errs...)
+}
+
+func (w *StatusWriter) service(ctx context.Context, want controller.ServiceStatus) error {
+	have, ok := get[*corev1.Service](w.Source.informers.services, &w.Source.wroteServices, want.Key)
+	if !ok || have.ResourceVersion != want.Version {
+		return nil
+	}
+	patch, err := json.Marshal(servicePatch(have, want))
+	if err != nil {
+		return fmt.Errorf("encoding the status of Service %s: %w", want.Key, err)
+	}
+	got, err := w.Clients.Core.CoreV1().Services(have.Namespace).Patch(ctx, have.Name,
+		types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if stale(err) {
+		w.Log.Debug("a newer version is on its way", "service", want.Key, "err", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status of Service %s: %w", want.Key, err)
+	}
+	w.Source.wroteServices.put(want.Key, got)
+	w.Source.mark(func(d *dirty) { d.services[want.Key] = true })
+	w.Log.Info("status written", "service", want.Key, "ingress", addresses(want.Ingress), "reason", reason(want.Conditions))
+	w.tell(got, want.Events)
+	return nil
+}
+
+// stale reports whether err says that the object has moved on.
+func stale(err error) bool { return apierrors.IsConflict(err) || apierrors.IsNotFound(err) }
+
+// servicePatch returns a JSON merge patch (RFC 7386). It carries uid and
+// resourceVersion, so that the API server refuses it if the Service is not the
+// one, or not the version, that was planned for.
+func servicePatch(have *corev1.Service, want controller.ServiceStatus) map[string]any {
+	var ingress any // null takes the list away
+	if len(want.Ingress) > 0 {
+		var list []corev1.LoadBalancerIngress
+		for _, in := range want.Ingress {
+			mode := corev1.LoadBalancerIPMode(in.Mode)
+			one := corev1.LoadBalancerIngress{IP: in.Addr.String()}
+			if in.Mode != "" {
+				one.IPMode = &mode
+			}
+			list = append(list, one)
+		}
+		ingress = list
+	}
+	return map[string]any{
+		"metadata": map[string]any{"uid": have.UID, "resourceVersion": have.ResourceVersion},
+		"status": map[string]any{
+			"loadBalancer": map[string]any{"ingress": ingress},
+			"conditions":   conditions(have.Status.Conditions, want.Conditions, 0),
+		},
+	}
+}
+
+// conditions returns those of have that are not Herald's, and those of want.
+// The time of the last transition stays where the status has not changed.
+func conditions(have []metav1.Condition, want []snapshot.Condition, generation int64) []metav1.Condition {
+	out := slices.DeleteFunc(slices.Clone(have), func(c metav1.Condition) bool {
+		return strings.HasPrefix(c.Type, prefix) || slices.ContainsFunc(want, func(w snapshot.Condition) bool { return w.Type == c.Type })
+	})
+	for _, c := range want {
+		next := metav1.Condition{
+			Type: c.Type, Status: metav1.ConditionFalse, Reason: c.Reason, Message: c.Message,
+			ObservedGeneration: generation, LastTransitionTime: metav1.Now(),
+		}
+		if c.Status {
+			next.Status = metav1.ConditionTrue
+		}
+		for _, was := range have {
+			if was.Type == next.Type && was.Status == next.Status {
+				next.LastTransitionTime = was.LastTransitionTime
+			}
+		}
+		out = append(out, next)
+	}
+	return out
+}
+
+func (w *StatusWriter) pool(ctx context.Context, want controller.PoolStatus) error {
+	have, ok := get[*v1alpha1.AddressPool](w.Source.informers.pools, &w.Source.wrotePools, want.Name)
+	if !ok || have.ResourceVersion != want.Version {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": have.UID, "resourceVersion": have.ResourceVersion},
+		"status": map[string]any{
+			"ipv4":       count(want.V4),
+			"ipv6":       count(want.V6),
+			"conditions": conditions(have.Status.Conditions, want.Conditions, have.Generation),
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the status of AddressPool %s: %w", want.Name, err)
+	}
+	got := &v1alpha1.AddressPool{}
+	err = w.Clients.Herald.Patch(types.MergePatchType).Resource("addresspools").Name(want.Name).
+		SubResource("status").Body(patch).Do(ctx).Into(got)
+	if stale(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status of AddressPool %s: %w", want.Name, err)
+	}
+	w.Source.wrotePools.put(want.Name, got)
+	w.Source.mark(func(d *dirty) { d.pools = true })
+	w.tell(got, want.Events)
+	return nil
+}
+
+// count returns c for the API: null, which takes it away, if the pool has no
+// address of the family.
+func count(c snapshot.Count) *v1alpha1.AddressCount {
+	if c == (snapshot.Count{}) {
+		return nil
+	}
+	return ptr.To(v1alpha1.AddressCount(c))
+}
+
+// tell records events; the recorder sends them in its own time.
+func (w *StatusWriter) tell(about runtime.Object, events []controller.Event) {
+	for _, e := range events {
+		kind := corev1.EventTypeNormal
+		if e.Warning {
+			kind = corev1.EventTypeWarning
+		}
+		w.Events.Event(about, kind, e.Reason, e.Message)
+	}
+}
+
+func addresses(ingress []snapshot.Ingress) string {
+	var words []string
+	for _, in := range ingress {
+		words = append(words, in.Addr.String())
+	}
+	return strings.Join(words, ",")
+}
+
+func reason(conditions []snapshot.Condition) string {
+	if len(conditions) == 0 {
+		return ""
+	}
+	return conditions[0].Reason
+}
+
+// CatchUp returns once the Source has seen every Service as it is in the API
+// now. A new leader calls it before its first pass: its cache may lag behind
+// what the last leader wrote just before it went.
+func (w *StatusWriter) CatchUp(ctx context.Context) error {
+	for {
+		behind, err := w.behind(ctx)
+		if err == nil && !behind {
+			return nil
+		}
+		if err != nil {
+			w.Log.Warn("waiting to see all Services as they are", "err", err)
+		}
+		if !pause(ctx, catchUpEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+// behind compares the cache with a consistent read.
+func (w *StatusWriter) behind(ctx context.Context) (bool, error) {
+	if !w.Source.Synced() {
+		return true, nil
+	}
+	now, err := w.Clients.Core.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return true, fmt.Errorf("listing Services: %w", err)
+	}
+	for i := range now.Items {
+		svc := &now.Items[i]
+		have, ok := get[*corev1.Service](w.Source.informers.services, &w.Source.wroteServices, svc.Namespace+"/"+svc.Name)
+		if !ok || version(have) < version(svc) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
