@@ -1,0 +1,67 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker/steer"
+)
+
+// A Node runs the pass of one node.
+type Node struct {
+	Name string
+	// Take returns the cluster as it is now; ok is false until everything
+	// that a Snapshot is made of has been read once.
+	Take func() (s snapshot.Snapshot, ok bool)
+	// Steer is nil on a node whose kernel can neither do IPVS nor nftables:
+	// it announces nothing that Herald would have to steer.
+	Steer      *steer.Syncer
+	Announcers []Announcer
+	// Passed is called after each pass that did what it should; may be nil.
+	Passed func()
+}
+
+// Pass brings the node in line with the cluster, once.
+//
+// The order is the point: rows join and are read back before their address is
+// announced, and leave after it is withdrawn.
+func (n *Node) Pass(ctx context.Context) error {
+	s, ok := n.Take()
+	if !ok {
+		return nil // an empty cache must not look like an empty cluster
+	}
+	want := steer.Plan(s, n.Name)
+	ready, joined := n.join(ctx, want)
+	announced := n.announce(ctx, Plan(s, n.Name, ready))
+	left := n.leave(ctx, want)
+	err := errors.Join(joined, announced, left)
+	if err == nil && n.Passed != nil {
+		n.Passed()
+	}
+	return err
+}
+
+func (n *Node) join(ctx context.Context, want steer.Table) (map[netip.Addr]bool, error) {
+	if n.Steer == nil {
+		return nil, nil
+	}
+	return n.Steer.Join(ctx, time.Now(), want)
+}
+
+func (n *Node) leave(ctx context.Context, want steer.Table) error {
+	if n.Steer == nil {
+		return nil
+	}
+	return n.Steer.Leave(ctx, want)
+}
+
+func (n *Node) announce(ctx context.Context, want Announcements) error {
+	var errs []error
+	for _, a := range n.Announcers {
+		errs = append(errs, a.Sync(ctx, want))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,153 @@
+package speaker
+
+import (
+	"cmp"
+	"net/netip"
+	"path"
+	"slices"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker/steer"
+)
+
+// Plan returns what the node called me announces on layer 2. An address that
+// Herald steers is announced only once ready says that its rows stand in the
+// kernel.
+//
+// All Services on one address have one owner, because the owner is elected
+// for the address and not for the Service.
+func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcements {
+	nodes := make(map[string]snapshot.Node, len(s.Nodes))
+	for _, n := range s.Nodes {
+		nodes[n.Name] = n
+	}
+	var claims []Claim
+	for addr, services := range wanted(s.Services) {
+		pool := s.Config.PoolOf(addr)
+		if !pool.Layer2.Enabled || pool.Steer == config.SteerIPVS && !ready[addr] {
+			continue
+		}
+		links := candidates(s.Speakers, nodes, newTarget(addr, pool, services))
+		if owner := Elect(addr, names(links)); owner == me && me != "" {
+			i := slices.IndexFunc(links, func(l candidate) bool { return l.node == me })
+			claims = append(claims, Claim{Addr: addr, Link: links[i].link})
+		}
+	}
+	slices.SortFunc(claims, func(a, b Claim) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Link, b.Link))
+	})
+	return Announcements{Claims: claims}
+}
+
+// wanted returns the Services on each address that has been assigned by Herald.
+func wanted(services []snapshot.Service) map[netip.Addr][]snapshot.Service {
+	on := map[netip.Addr][]snapshot.Service{}
+	for _, svc := range services {
+		if !svc.Served || !svc.Ours {
+			continue
+		}
+		for _, addr := range svc.Addrs() {
+			on[addr] = append(on[addr], svc)
+		}
+	}
+	return on
+}
+
+// A target is an address that somebody should announce.
+type target struct {
+	addr  netip.Addr
+	pool  config.Pool
+	any   bool               // some Service on it can be served from every node
+	local []snapshot.Service // those that are served only where their endpoints are
+}
+
+func newTarget(addr netip.Addr, pool config.Pool, services []snapshot.Service) target {
+	t := target{addr: addr, pool: pool}
+	for _, svc := range services {
+		switch {
+		case svc.Local:
+			t.local = append(t.local, svc)
+		case len(steer.Usable(svc, "")) > 0:
+			t.any = true
+		}
+	}
+	return t
+}
+
+// A candidate is a node that could announce a target, and on which link.
+type candidate struct{ node, link string }
+
+// candidates returns the nodes that could announce t, by name. A speaker that
+// is leaving counts only where no other is left: an address that is served by
+// its last node is served until the end.
+func candidates(speakers []snapshot.Speaker, nodes map[string]snapshot.Node, t target) []candidate {
+	var staying, leaving []candidate
+	for _, sp := range speakers {
+		link, ok := able(sp, nodes, t)
+		switch {
+		case !ok:
+		case sp.Leaving:
+			leaving = append(leaving, candidate{sp.Node, link})
+		default:
+			staying = append(staying, candidate{sp.Node, link})
+		}
+	}
+	if len(staying) > 0 {
+		return staying
+	}
+	return leaving
+}
+
+// able reports whether sp could announce t, and on which of its links.
+func able(sp snapshot.Speaker, nodes map[string]snapshot.Node, t target) (link string, ok bool) {
+	node, known := nodes[sp.Node]
+	if !known || node.Excluded != "" {
+		return "", false
+	}
+	if sp.DataPath == "" && t.pool.Steer == config.SteerIPVS {
+		return "", false
+	}
+	if t.pool.Name != "" && !slices.Contains(node.Announces, t.pool.Name) {
+		return "", false
+	}
+	serves := func(svc snapshot.Service) bool { return len(steer.Usable(svc, sp.Node)) > 0 }
+	if !t.any && !slices.ContainsFunc(t.local, serves) {
+		return "", false
+	}
+	return linkFor(sp.Links, t)
+}
+
+// linkFor returns the first link, by name, whose subnet holds the address and
+// which the pool allows.
+func linkFor(links []snapshot.Link, t target) (string, bool) {
+	for _, l := range links {
+		if !allowed(l.Name, t.pool.Layer2.Interfaces) {
+			continue
+		}
+		for _, p := range l.Prefixes {
+			if p.Contains(t.addr) {
+				return l.Name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// allowed reports whether name matches one of globs; none means all.
+func allowed(name string, globs []string) bool {
+	for _, g := range globs {
+		if ok, err := path.Match(g, name); ok && err == nil {
+			return true
+		}
+	}
+	return len(globs) == 0
+}
+
+func names(cs []candidate) []string {
+	out := make([]string, 0, len(cs))
+	for _, c := range cs {
+		out = append(out, c.node)
+	}
+	return out
+}

@@ -1,0 +1,26 @@
+package steer
+
+import "context"
+
+// A Kernel holds a Table in the kernel of this node: IPVS, or nftables where
+// the kernel has no IPVS. Only one goroutine may use it.
+type Kernel interface {
+	// Name is "ipvs" or "nft".
+	Name() string
+	// Prepare sets up what the rows stand in, adopts what an earlier run left
+	// there, and repairs what somebody changed. It disturbs nothing that is
+	// as it should be, and may be called at any time.
+	Prepare(ctx context.Context) error
+	// Table lists all rows that are Herald's.
+	Table(ctx context.Context) (Table, error)
+	// Apply makes the changes, in order. One that fails does not stop the
+	// others: the error joins them all, each wrapped with its Change. Add
+	// fails with os.ErrExist for what is there, Set and Del with
+	// os.ErrNotExist for what is not.
+	Apply(ctx context.Context, changes []Change) error
+	// Remove takes away all that Prepare and Apply have made. Removing what
+	// is not there is no error.
+	Remove(ctx context.Context) error
+	// Close lets go of sockets. Everything stays in the kernel and steers on.
+	Close() error
+}

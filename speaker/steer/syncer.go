@@ -1,0 +1,143 @@
+package steer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// A Syncer keeps one Kernel in step with the table that is wanted. It belongs
+// to the goroutine of the pass.
+type Syncer struct {
+	Kernel Kernel
+	// Audit is how often the kernel is listed although nothing went wrong.
+	Audit time.Duration
+	Log   *slog.Logger
+
+	have    Table     // what the kernel last listed, or acknowledged since
+	known   bool      // whether the kernel was ever listed, so that have is one
+	doubt   bool      // something failed since: list the kernel before the next change
+	audited time.Time // when the kernel was last prepared and listed
+
+	// Repaired counts rows that an audit found other than they were left.
+	Repaired int
+}
+
+// Join brings in every row of want that is missing or different, and returns
+// the addresses that may be announced: those whose rows all stand in the
+// kernel, by its own listing.
+func (s *Syncer) Join(ctx context.Context, now time.Time, want Table) (map[netip.Addr]bool, error) {
+	if !s.known || s.doubt || now.Sub(s.audited) >= s.Audit {
+		if err := s.audit(ctx, now); err != nil {
+			return nil, err
+		}
+	}
+	join, _ := Diff(s.have, want)
+	if len(join) == 0 {
+		return standing(s.have, want), nil
+	}
+	err := s.apply(ctx, join)
+	listed, e := s.Kernel.Table(ctx)
+	if e != nil {
+		s.doubt = true
+		return nil, errors.Join(err, fmt.Errorf("reading back what joined: %w", e))
+	}
+	s.have = listed
+	return standing(s.have, want), err
+}
+
+// Leave takes away every row that want has not. It follows Join, and whatever
+// announces the addresses has withdrawn by then those that leave.
+func (s *Syncer) Leave(ctx context.Context, want Table) error {
+	if !s.known {
+		return nil
+	}
+	_, leave := Diff(s.have, want)
+	if err := s.apply(ctx, leave); err != nil {
+		return err
+	}
+	for _, c := range leave {
+		s.have.forget(c)
+	}
+	return nil
+}
+
+// audit prepares the kernel and lists it, and says what somebody changed.
+func (s *Syncer) audit(ctx context.Context, now time.Time) error {
+	if err := s.Kernel.Prepare(ctx); err != nil {
+		return fmt.Errorf("preparing %s: %w", s.Kernel.Name(), err)
+	}
+	listed, err := s.Kernel.Table(ctx)
+	if err != nil {
+		return fmt.Errorf("listing %s: %w", s.Kernel.Name(), err)
+	}
+	if s.known && !s.doubt {
+		missing, surplus := Diff(listed, s.have)
+		if n := len(missing) + len(surplus); n > 0 {
+			s.Repaired += n
+			s.Log.Warn("rows were changed by somebody else, repairing them",
+				"kernel", s.Kernel.Name(), "rows", n, "first", first(missing, surplus))
+		}
+	}
+	s.have, s.known, s.doubt, s.audited = listed, true, false, now
+	return nil
+}
+
+func first(lists ...[]Change) string {
+	for _, l := range lists {
+		if len(l) > 0 {
+			return l[0].String()
+		}
+	}
+	return ""
+}
+
+func (s *Syncer) apply(ctx context.Context, changes []Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := s.Kernel.Apply(ctx, changes); err != nil {
+		s.doubt = true
+		return err
+	}
+	for _, c := range changes {
+		s.Log.Info("steering", "kernel", s.Kernel.Name(), "change", c.String())
+	}
+	return nil
+}
+
+// standing returns the addresses of want whose rows all stand in have.
+func standing(have, want Table) map[netip.Addr]bool {
+	in := make(map[netip.Addr]bool, len(want.Addrs))
+	for a := range want.Addrs {
+		in[a] = have.Addrs[a]
+	}
+	for v, server := range want.Servers {
+		if got, ok := have.Servers[v]; !ok || got != server {
+			in[v.Addr.Addr()] = false
+		}
+	}
+	for d, weight := range want.Dests {
+		if got, ok := have.Dests[d]; !ok || got != weight {
+			in[d.Virtual.Addr.Addr()] = false
+		}
+	}
+	return in
+}
+
+// forget takes out what the Del change c has taken out of the kernel.
+func (t Table) forget(c Change) {
+	switch c.Kind() {
+	case KindAddr:
+		delete(t.Addrs, c.Addr)
+	case KindPods:
+		delete(t.Pods, c.Pods)
+	case KindDest:
+		delete(t.Dests, Dest{c.Virtual, c.Real})
+	case KindServer:
+		delete(t.Servers, c.Virtual)
+	}
+}
