@@ -1,0 +1,105 @@
+package arp
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+const (
+	// defendInterval is DEFEND_INTERVAL of RFC 5227 §1.1.
+	defendInterval = 10 * time.Second
+	// settled is how long a dispute has to be silent to be over.
+	settled = time.Minute
+)
+
+// A sighting is one packet in which another host claims an address of ours.
+type sighting struct {
+	addr netip.Addr
+	link string
+	mac  mac
+}
+
+// A dispute is what Run knows of an open [Dispute].
+type dispute struct {
+	mac         mac
+	since, last time.Time
+	defended    time.Time
+}
+
+// sight takes note of a sighting, and defends the address as RFC 5227 §2.4
+// (c) has it for hosts that cannot give theirs up: one announcement, at most
+// every ten seconds. Nobody but the election takes an address from this node.
+func (r *run) sight(s sighting, now time.Time) {
+	claim := speaker.Claim{Addr: s.addr, Link: s.link}
+	p := r.ports[s.link]
+	if p == nil || !r.live.Load().set[claim] {
+		return // withdrawn meanwhile
+	}
+	d := r.open[claim]
+	if d == nil {
+		r.log.Warn("another host uses an address of ours", "addr", s.addr, "link", s.link, "mac", s.mac)
+		d = &dispute{since: now}
+		r.open[claim] = d
+		r.settleAt = earlier(r.settleAt, now.Add(settled))
+	}
+	d.mac, d.last = s.mac, now
+	if !d.defended.IsZero() && now.Sub(d.defended) < defendInterval {
+		return // nor is anything published, so that a flood costs little
+	}
+	d.defended = now
+	r.publish()
+	frame, err := announcement(s.addr, p.link.mac)
+	if err == nil && p.send(frame) == nil {
+		r.count.defences.Add(1)
+	}
+}
+
+// settle closes the disputes that have gone silent, and those about what is
+// not claimed any more.
+func (r *run) settle(now time.Time) {
+	live := r.live.Load()
+	r.settleAt = time.Time{}
+	before := len(r.open)
+	for _, claim := range slices.SortedFunc(maps.Keys(r.open), compareClaims) {
+		d := r.open[claim]
+		over := now.Sub(d.last) >= settled
+		if !over && live.set[claim] {
+			r.settleAt = earlier(r.settleAt, d.last.Add(settled))
+			continue
+		}
+		if over {
+			r.log.Info("no other host uses the address any more", "addr", claim.Addr, "link", claim.Link, "mac", d.mac)
+		}
+		delete(r.open, claim)
+	}
+	if len(r.open) != before {
+		r.publish()
+	}
+}
+
+// publish makes the open disputes readable.
+func (r *run) publish() {
+	list := make([]Dispute, 0, len(r.open))
+	for _, claim := range slices.SortedFunc(maps.Keys(r.open), compareClaims) {
+		d := r.open[claim]
+		list = append(list, Dispute{claim, d.mac.String(), d.since})
+	}
+	r.disputes.Store(&list)
+}
+
+func compareClaims(a, b speaker.Claim) int {
+	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Link, b.Link))
+}
+
+// earlier returns the earlier of two times; zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}

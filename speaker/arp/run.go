@@ -1,0 +1,226 @@
+package arp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+// reopen is how long a link rests whose socket has failed though the link
+// itself is well.
+const reopen = 100 * time.Millisecond
+
+// run is what the goroutine of Run owns.
+type run struct {
+	*Announcer
+	group *errgroup.Group
+	ports map[string]*port   // by name of the link
+	rest  map[string]setback // links not to be opened yet
+	open  map[speaker.Claim]*dispute
+	// settleAt is when a dispute may be over; zero if there is none.
+	settleAt  time.Time
+	complaint string // logged last
+}
+
+// A setback is why a link may not be opened again before a certain time.
+type setback struct {
+	until time.Time
+	err   error
+}
+
+// Run answers, greets and defends what Sync has set, until ctx ends. Then it
+// falls silent without a word: whoever takes over greets for himself. It can
+// be run once.
+func (a *Announcer) Run(ctx context.Context) error {
+	if a.begun.Swap(true) {
+		return errors.New("running the ARP announcer twice")
+	}
+	defer close(a.stopped)
+	group, ctx := errgroup.WithContext(ctx)
+	r := &run{
+		Announcer: a,
+		group:     group,
+		ports:     map[string]*port{},
+		rest:      map[string]setback{},
+		open:      map[speaker.Claim]*dispute{},
+	}
+	group.Go(func() error { return a.network.watch(ctx, a.ring) })
+	group.Go(func() error { return r.loop(ctx) })
+	return group.Wait()
+}
+
+// loop does one thing at a time until ctx ends.
+func (r *run) loop(ctx context.Context) error {
+	defer r.closeAll()
+	close(r.started) // from here on Sync waits for us; what it set before is read below
+	r.complain(r.pass())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(r.sleep(time.Now()))
+		select {
+		case <-ctx.Done():
+			return nil
+		case done := <-r.orders:
+			done <- r.pass()
+		case <-r.bell:
+			r.complain(r.pass())
+		case s := <-r.heard:
+			r.sight(s, time.Now())
+		case <-timer.C:
+			r.tick(time.Now())
+		}
+	}
+}
+
+// complain logs what went wrong in a pass that nobody asked for, once.
+func (r *run) complain(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != r.complaint && err != nil {
+		r.log.Warn("announcing by ARP after a change of links", "err", err)
+	}
+	r.complaint = text
+}
+
+// pass brings the sockets in line with the links that there are and with
+// what is claimed, and greets what is new.
+func (r *run) pass() error {
+	links, err := r.network.links()
+	if err != nil {
+		return fmt.Errorf("announcing by ARP: %w", err)
+	}
+	byName := make(map[string]link, len(links))
+	own := make(map[mac]bool, len(links))
+	for _, l := range links {
+		byName[l.name] = l
+		own[l.mac] = true
+	}
+	r.own.Store(&own)
+
+	live, now := r.live.Load(), time.Now()
+	r.closeStale(live, byName, now)
+	r.settle(now)
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(live.links)) {
+		addrs := live.links[name]
+		p, err := r.port(name, byName, spans(addrs))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("announcing %s on %s: %w", list(addrs), name, err))
+			continue
+		}
+		errs = append(errs, p.claim(addrs, now))
+	}
+	return errors.Join(errs...)
+}
+
+// closeStale closes the ports that have no claim any more, whose link is not
+// what it was, or whose reader has ended.
+func (r *run) closeStale(live *claims, links map[string]link, now time.Time) {
+	for name, p := range r.ports {
+		lost := p.lost.Load()
+		same := p.link == links[name]
+		if same && lost == nil && len(live.links[name]) > 0 {
+			continue
+		}
+		r.close(name)
+		if same && lost != nil {
+			r.rest[name] = setback{now.Add(reopen), *lost}
+		}
+	}
+	for name, s := range r.rest {
+		if !now.Before(s.until) {
+			delete(r.rest, name)
+		}
+	}
+}
+
+// port returns the port of a link, opening it if need be.
+func (r *run) port(name string, links map[string]link, passes []span) (*port, error) {
+	if p := r.ports[name]; p != nil {
+		return p, nil
+	}
+	l, ok := links[name]
+	switch s, resting := r.rest[name]; {
+	case !ok:
+		return nil, errors.New("no such link")
+	case l.fault != "":
+		return nil, errors.New(l.fault)
+	case resting:
+		return nil, s.err
+	}
+	c, err := r.network.listen(l, filter(passes))
+	if err != nil {
+		return nil, fmt.Errorf("opening a packet socket: %w", err)
+	}
+	p := &port{link: l, conn: c, count: &r.count, passes: passes, told: map[netip.Addr]*burst{}}
+	r.ports[name] = p
+	r.group.Go(func() error {
+		r.read(p)
+		return nil
+	})
+	return p, nil
+}
+
+func (r *run) close(name string) {
+	_ = r.ports[name].conn.Close() // nothing is buffered that could be lost
+	delete(r.ports, name)
+}
+
+func (r *run) closeAll() {
+	for name := range r.ports {
+		r.close(name)
+	}
+}
+
+// tick does what is due.
+func (r *run) tick(now time.Time) {
+	for _, name := range slices.Sorted(maps.Keys(r.ports)) {
+		r.ports[name].repeat(now)
+	}
+	if !r.settleAt.IsZero() && !now.Before(r.settleAt) {
+		r.settle(now)
+	}
+	for _, s := range r.rest {
+		if !now.Before(s.until) {
+			r.ring()
+		}
+	}
+}
+
+// sleep returns how long nothing is due. It is asked after every event, so it
+// does not go through the claims.
+func (r *run) sleep(now time.Time) time.Duration {
+	next := earlier(now.Add(time.Hour), r.settleAt)
+	for _, p := range r.ports {
+		next = earlier(next, p.next)
+	}
+	for _, s := range r.rest {
+		next = earlier(next, s.until)
+	}
+	return next.Sub(now)
+}
+
+// list names addresses for a message: all of a few, some of many.
+func list(addrs []netip.Addr) string {
+	const few = 4
+	var names []string
+	for _, a := range addrs[:min(few, len(addrs))] {
+		names = append(names, a.String())
+	}
+	if more := len(addrs) - few; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
