@@ -159,6 +159,7 @@ func (d *daemon) leave(rest context.Context) {
 		return
 	}
 	d.log.Info("leaving: others take over what is announced here", "for", handOver)
+	d.arp.Yield()
 	d.hello.Leave()
 	t := time.NewTimer(handOver)
 	defer t.Stop()

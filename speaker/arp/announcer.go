@@ -35,6 +35,8 @@ type Announcer struct {
 	// disputes are the open ones, by claim. Only Run replaces it.
 	disputes atomic.Pointer[[]Dispute]
 	count    counters
+	// yielding is whether addresses are given up without a word.
+	yielding atomic.Bool
 
 	begun   atomic.Bool
 	started chan struct{} // closed once Run takes orders
@@ -106,7 +108,12 @@ func (a *Announcer) Sync(ctx context.Context, want speaker.Announcements) error 
 	}
 }
 
-// Ring makes Run look at the links again. It never blocks.
+// Yield ends the defence of addresses: they are answered for still, but whoever
+// else claims one may have it. A speaker that is about to stop yields, so that
+// it does not contest the greeting of its successors.
+func (a *Announcer) Yield() { a.yielding.Store(true) }
+
+// ring makes Run look at the links again. It never blocks.
 func (a *Announcer) ring() {
 	select {
 	case a.bell <- struct{}{}:

@@ -37,8 +37,8 @@ type dispute struct {
 func (r *run) sight(s sighting, now time.Time) {
 	claim := speaker.Claim{Addr: s.addr, Link: s.link}
 	p := r.ports[s.link]
-	if p == nil || !r.live.Load().set[claim] {
-		return // withdrawn meanwhile
+	if p == nil || !r.live.Load().set[claim] || r.yielding.Load() {
+		return // withdrawn meanwhile, or given up
 	}
 	d := r.open[claim]
 	if d == nil {

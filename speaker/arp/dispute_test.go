@@ -103,3 +103,24 @@ func TestOwnSecondLinkIsNoConflict(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoYieldsContestsNothingAndAnswersStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, f, log := start(t, eth0)
+		mustSync(t, a, "eth0 192.0.2.10")
+		time.Sleep(time.Minute)
+		c := f.on("eth0")
+		before := len(c.said())
+		a.Yield()
+		c.hear(foreign)
+		synctest.Wait()
+		if said := c.said()[before:]; len(said) != 0 || len(log.messages()) != 0 {
+			t.Errorf("said %v, logged %q", said, log.messages())
+		}
+		c.hear(wire(every, them, 1, them, "192.0.2.1", zero, "192.0.2.10"))
+		synctest.Wait()
+		if said := c.said()[before:]; len(said) != 1 {
+			t.Errorf("answered %d times, want once", len(said))
+		}
+	})
+}
