@@ -127,8 +127,10 @@ func verdict(svc snapshot.Service, g ipam.Grant) []snapshot.Condition {
 		return assignment(true, InvalidRequest, message)
 	case len(lost) > 0:
 		return assignment(true, OutsidePools, message)
-	case len(g.Refusals) > 0:
+	case len(g.Refusals) > 0 && len(g.Addrs) < len(svc.Families):
 		return assignment(true, PartlyAssigned, message)
+	case len(g.Refusals) > 0: // it keeps what it has, and cannot have what it asks for
+		return assignment(true, string(g.Refusals[0].Reason), message)
 	}
 	return assignment(true, Assigned, message)
 }

@@ -1,6 +1,6 @@
 // Command gotest runs "go test" and remembers what was skipped.
 //
-//	gotest run -o FILE [-each] GO-TEST-ARGS...   runs tests, shows failures, writes outcomes to FILE
+//	gotest run -o FILE [-each] -- GO-TEST-ARGS...  runs tests, shows failures, writes outcomes to FILE
 //	gotest skipped FILE...                       says which tests ran in none of these runs, and why
 //
 // The same tests run in several places: on this machine's kernel, in a network
