@@ -1,0 +1,167 @@
+// Package kerneltest holds every steer.Kernel to the same promises.
+//
+// The fake, IPVS and nftables run through one table and one random walk, so
+// that what is tested against the fake holds in the kernel. Only what all of
+// them know is used here: schedulers rr and wrr, addresses of both families
+// if the kernel under test has IPv6.
+package kerneltest
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker/steer"
+)
+
+// New makes a kernel under test, empty and not yet prepared.
+type New func(t testing.TB) steer.Kernel
+
+// Run runs all tests against kernels that newKernel makes, one for each.
+func Run(t *testing.T, newKernel New) {
+	t.Run("table", func(t *testing.T) { testTable(t, newKernel) })
+	t.Run("lifecycle", func(t *testing.T) { testLifecycle(t, newKernel) })
+	t.Run("one failure does not stop the others", func(t *testing.T) { testFailures(t, newKernel) })
+	t.Run("random walk", func(t *testing.T) { testWalk(t, newKernel) })
+}
+
+// Virtual parses "192.0.2.1:80/tcp".
+func Virtual(s string) steer.Virtual {
+	addr, proto, _ := strings.Cut(s, "/")
+	v := steer.Virtual{Addr: netip.MustParseAddrPort(addr)}
+	for _, p := range []snapshot.Proto{snapshot.TCP, snapshot.UDP, snapshot.SCTP} {
+		if p.String() == proto {
+			v.Proto = p
+		}
+	}
+	return v
+}
+
+// Server is the change of a virtual server.
+func Server(verb steer.Verb, virtual, scheduler string, snat bool) steer.Change {
+	return steer.Change{Verb: verb, Virtual: Virtual(virtual),
+		Server: steer.Server{Scheduler: scheduler, SNAT: snat}}
+}
+
+// Dest is the change of a destination.
+func Dest(verb steer.Verb, virtual, target string, weight int) steer.Change {
+	return steer.Change{Verb: verb, Virtual: Virtual(virtual),
+		Real: netip.MustParseAddrPort(target), Weight: weight}
+}
+
+// Addr is the change of an address.
+func Addr(verb steer.Verb, addr string) steer.Change {
+	return steer.Change{Verb: verb, Addr: netip.MustParseAddr(addr)}
+}
+
+// Pods is the change of a prefix.
+func Pods(verb steer.Verb, prefix string) steer.Change {
+	return steer.Change{Verb: verb, Pods: netip.MustParsePrefix(prefix)}
+}
+
+// Model makes one change of a Table, with the errors a Kernel promises.
+func Model(t steer.Table, c steer.Change) error {
+	d := steer.Dest{Virtual: c.Virtual, Real: c.Real}
+	switch c.Kind() {
+	case steer.KindAddr:
+		return change(t.Addrs, c.Verb, c.Addr, true)
+	case steer.KindPods:
+		return change(t.Pods, c.Verb, c.Pods, true)
+	case steer.KindDest:
+		if _, ok := t.Servers[c.Virtual]; !ok {
+			return os.ErrNotExist
+		}
+		return change(t.Dests, c.Verb, d, c.Weight)
+	}
+	if err := change(t.Servers, c.Verb, c.Virtual, c.Server); err != nil {
+		return err
+	}
+	if c.Verb == steer.Del {
+		for d := range t.Dests {
+			if d.Virtual == c.Virtual {
+				delete(t.Dests, d)
+			}
+		}
+	}
+	return nil
+}
+
+func change[K comparable, V any](m map[K]V, verb steer.Verb, k K, v V) error {
+	_, ok := m[k]
+	switch {
+	case verb == steer.Add && ok:
+		return os.ErrExist
+	case verb != steer.Add && !ok:
+		return os.ErrNotExist
+	case verb == steer.Del:
+		delete(m, k)
+	default:
+		m[k] = v
+	}
+	return nil
+}
+
+// prepared makes a kernel that is ready for rows.
+func prepared(t testing.TB, newKernel New) steer.Kernel {
+	t.Helper()
+	k := newKernel(t)
+	if err := k.Prepare(context.Background()); err != nil {
+		t.Fatalf("Prepare() = %v", err)
+	}
+	return k
+}
+
+// expect fails t unless the kernel lists exactly want.
+func expect(t testing.TB, k steer.Kernel, want steer.Table) {
+	t.Helper()
+	got, err := k.Table(context.Background())
+	if err != nil {
+		t.Fatalf("Table() = %v", err)
+	}
+	if diff := cmp.Diff(want, got, byValue, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("Table() differs (-want +got):\n%s", diff)
+	}
+}
+
+// byValue makes go-cmp compare the netip types with ==.
+var byValue = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+// tableOf is what changes make of nothing; every one of them must succeed.
+func tableOf(t testing.TB, changes ...steer.Change) steer.Table {
+	t.Helper()
+	table := steer.NewTable()
+	for _, c := range changes {
+		if err := Model(table, c); err != nil {
+			t.Fatalf("%s: %v", c, err)
+		}
+	}
+	return table
+}
+
+// is tells whether err is what was promised; nil promises success.
+func is(err, want error) bool {
+	if want == nil {
+		return err == nil
+	}
+	return errors.Is(err, want)
+}
+
+// names tells whether err names every change, and none of others.
+func names(err error, changes, others []steer.Change) bool {
+	text := err.Error()
+	in := func(c steer.Change) bool { return strings.Contains(text, c.String()) }
+	return !slices.ContainsFunc(changes, func(c steer.Change) bool { return !in(c) }) &&
+		!slices.ContainsFunc(others, in)
+}

@@ -1,0 +1,105 @@
+package nft
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+
+	"github.com/google/nftables"
+
+	"github.com/herald-lb/herald/speaker/steer"
+	"github.com/herald-lb/herald/speaker/steer/kerneltest"
+)
+
+func TestKeysAreReadBack(t *testing.T) {
+	tests := []struct{ virtual, target string }{
+		{"192.0.2.1:80/tcp", "10.0.0.7:8080"},
+		{"[2001:db8::1]:53/udp", "[fd00::7]:5353"},
+		{"255.255.255.255:65535/sctp", "0.0.0.1:1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.virtual, func(t *testing.T) {
+			v, real := kerneltest.Virtual(tt.virtual), netip.MustParseAddrPort(tt.target)
+			f := familyOf(v.Addr.Addr())
+			got, rest, err := f.cutServer(slotKey(v, 7))
+			if err != nil || got != v {
+				t.Errorf("cutServer() = %v, %v, want %v", got, err, v)
+			}
+			if slot, err := cutSlot(rest); err != nil || slot != 7 {
+				t.Errorf("cutSlot() = %v, %v", slot, err)
+			}
+			_, rest, _ = f.cutServer(idleKey(v, real))
+			if gotReal, rest, err := f.cutTarget(rest); err != nil || gotReal != real || len(rest) > 0 {
+				t.Errorf("cutTarget() = %v, %v, %v, want %v", gotReal, rest, err, real)
+			}
+		})
+	}
+}
+
+func TestCommentsAreReadBack(t *testing.T) {
+	for _, s := range []steer.Server{{Scheduler: "rr"}, {Scheduler: "wlc", SNAT: true}} {
+		if got := parseServerComment(serverComment(s)); got != s {
+			t.Errorf("parseServerComment() = %v, want %v", got, s)
+		}
+	}
+	for _, w := range []int{1, 2, 65535} {
+		if got := parseWeightComment(weightComment(w)); got != w {
+			t.Errorf("parseWeightComment() = %v, want %v", got, w)
+		}
+	}
+	for _, s := range []string{"weight", "weight -1", "weight 65536", "mine"} {
+		if got := parseWeightComment(s); got != 0 {
+			t.Errorf("parseWeightComment(%q) = %d, want 0", s, got)
+		}
+	}
+}
+
+func TestInterval(t *testing.T) {
+	tests := []struct{ name, prefix, end string }{
+		{"a prefix ends before the next", "10.244.1.0/24", "10.244.2.0"},
+		{"one address ends before the next", "10.244.1.255/32", "10.244.2.0"},
+		{"an odd length", "10.244.0.0/14", "10.248.0.0"},
+		{"IPv6", "fd10:244:1::/64", "fd10:244:1:1::"},
+		{"the last prefix has no end", "255.0.0.0/8", ""},
+		{"nor has all", "::/0", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			elements := interval(netip.MustParsePrefix(tt.prefix))
+			if elements[0].Comment != tt.prefix {
+				t.Errorf("comment %q, want %q", elements[0].Comment, tt.prefix)
+			}
+			var end []byte
+			if len(elements) > 1 {
+				end = elements[1].Key
+			}
+			if tt.end == "" && end != nil || tt.end != "" && !bytes.Equal(end, netip.MustParseAddr(tt.end).AsSlice()) {
+				t.Errorf("interval(%s) ends with %v, want %s", tt.prefix, end, tt.end)
+			}
+		})
+	}
+}
+
+// FuzzList reads arbitrary elements, as somebody with nft might have made.
+func FuzzList(f *testing.F) {
+	v := kerneltest.Virtual("192.0.2.1:80/tcp")
+	f.Add(slotKey(v, 0), target(netip.MustParseAddrPort("10.0.0.7:80")), "weight 3", false)
+	f.Add(serverKey(v), []byte("\x08\x00\x01\x00\x00\x00\x00\x00\x0b\x00\x02\x00refuse\x00\x00"), "rr snat", false)
+	f.Add(idleKey(v, netip.MustParseAddrPort("10.0.0.7:80")), []byte{}, "", true)
+	f.Fuzz(func(t *testing.T, key, value []byte, comment string, end bool) {
+		l := newListing()
+		e := nftables.SetElement{Key: key, Val: value, Comment: comment, IntervalEnd: end}
+		for _, f := range families {
+			for _, read := range []func(family, nftables.SetElement) error{
+				l.readAddr, l.readServer, l.readEnd, l.readIdle, l.readPods} {
+				read(f, e) // errors are fine, what was read is looked at below
+			}
+		}
+		l.tidy()
+		for d, weight := range l.table().Dests {
+			if weight < 0 || weight > 65535 || !d.Real.IsValid() {
+				t.Errorf("read %v weight %d", d, weight)
+			}
+		}
+	})
+}
