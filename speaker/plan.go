@@ -44,7 +44,7 @@ func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcemen
 func wanted(services []snapshot.Service) map[netip.Addr][]snapshot.Service {
 	on := map[netip.Addr][]snapshot.Service{}
 	for _, svc := range services {
-		if !svc.Served || !svc.Ours {
+		if !svc.Served || !svc.Ours || svc.Closed {
 			continue
 		}
 		for _, addr := range svc.Addrs() {

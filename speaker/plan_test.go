@@ -125,6 +125,8 @@ func TestPlan(t *testing.T) {
 			}, []string{"192.0.2.240 eth0 " + winner}},
 		{"an address that is not Herald's is left alone",
 			func(s *snapshot.Snapshot) { s.Services[0].Ours = false }, nil},
+		{"a Service with a restriction that cannot be kept is open to nobody",
+			func(s *snapshot.Snapshot) { s.Services[0].Closed = true }, nil},
 		{"a Service that is not served is withdrawn",
 			func(s *snapshot.Snapshot) { s.Services[0].Served = false }, nil},
 		{"an assigned address whose pool is gone is announced still",

@@ -56,6 +56,10 @@ func service(svc *corev1.Service, c Classes) snapshot.Service {
 	}
 	s.Require = svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack
 	s.Want, s.Invalid = requested(svc)
+	if len(svc.Spec.LoadBalancerSourceRanges) > 0 {
+		s.Closed = true
+		s.Invalid = "spec.loadBalancerSourceRanges: Herald cannot restrict sources yet and lets nobody in rather than everybody; remove the field and restrict sources with a NetworkPolicy"
+	}
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if a, err := netip.ParseAddr(in.IP); err == nil {
 			s.Ingress = append(s.Ingress, snapshot.Ingress{Addr: a.Unmap(), Mode: ipMode(in)})

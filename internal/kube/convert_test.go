@@ -100,6 +100,13 @@ func TestRequestsThatCannotBeReadNameTheFieldAndTheRemedy(t *testing.T) {
 	}
 }
 
+func TestSourceRangesCloseTheService(t *testing.T) {
+	svc := &corev1.Service{Spec: corev1.ServiceSpec{LoadBalancerSourceRanges: []string{"192.0.2.0/24"}}}
+	if got := service(svc, Classes{}); !got.Closed || !strings.Contains(got.Invalid, "spec.loadBalancerSourceRanges") {
+		t.Errorf("Closed %t, Invalid %q", got.Closed, got.Invalid)
+	}
+}
+
 func FuzzRequested(f *testing.F) {
 	f.Add("192.0.2.1,2001:db8::1")
 	f.Add("::ffff:192.0.2.1")

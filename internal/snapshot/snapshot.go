@@ -47,7 +47,10 @@ type Service struct {
 	Pools    []string      // names of the pools whose selectors match, sorted
 	Pool     string        // the pool asked for by annotation; "" for any
 	Want     []netip.Addr
-	Invalid  string // why a request on the Service cannot be read; "" if it can
+	Invalid  string // why a request on the Service cannot be read or met; "" if it can
+	// Closed is whether the Service asks for a restriction that Herald cannot
+	// keep: rather than to everybody it is open to nobody.
+	Closed bool
 
 	Ingress    []Ingress   // status.loadBalancer.ingress, in its order
 	Conditions []Condition // Herald's own, by Type

@@ -16,7 +16,7 @@ func Plan(s snapshot.Snapshot, node string) Table {
 	want := NewTable()
 	owner := map[Virtual]snapshot.Service{}
 	for _, svc := range s.Services {
-		if !svc.Served || !svc.Ours {
+		if !svc.Served || !svc.Ours || svc.Closed {
 			continue
 		}
 		for _, addr := range svc.Addrs() {

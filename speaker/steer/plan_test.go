@@ -78,6 +78,8 @@ func TestPlan(t *testing.T) {
 			[]snapshot.Service{svc("ns/a", nil, ready("10.244.1.10", "n1"))}, []config.Pool{left}, nil},
 		{"a Service that is not served has no rows",
 			[]snapshot.Service{svc("ns/a", func(s *snapshot.Service) { s.Served = false }, ready("10.244.1.10", "n1"))}, nil, nil},
+		{"a Service with a restriction that cannot be kept has no rows",
+			[]snapshot.Service{svc("ns/a", func(s *snapshot.Service) { s.Closed = true }, ready("10.244.1.10", "n1"))}, nil, nil},
 		{"an address that Herald has not assigned has no rows",
 			[]snapshot.Service{svc("ns/a", func(s *snapshot.Service) { s.Ours = false }, ready("10.244.1.10", "n1"))}, nil, nil},
 		{"a draining endpoint serves only where none is ready",
