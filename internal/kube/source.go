@@ -180,12 +180,17 @@ func (s *Source) Run(ctx context.Context) error {
 	// A dead speaker makes no event: its silence has to be noticed.
 	tick := time.NewTicker(judgeEvery)
 	defer tick.Stop()
-	for {
+	for synced := false; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			s.judge()
+			// What is empty makes no event either, when it has been read.
+			if !synced && s.Synced() {
+				synced = true
+				s.o.Ring()
+			}
 		}
 	}
 }
