@@ -51,21 +51,21 @@ func choosePath(ctx context.Context, mode, stateDir string, log *slog.Logger) (d
 	default:
 		return dataPath{}, fmt.Errorf("--steer %q: use auto, ipvs or nft", mode)
 	}
-	first, other := steer.Kernel(ipvs.New(ipvs.Options{StateDir: stateDir})), steer.Kernel(nft.New(nft.Options{}))
+	ours := ipvs.New(ipvs.Options{StateDir: stateDir})
 	switch {
 	case noIPVS == nil:
+		// What nft has left, a table of the same name, ipvs replaces.
 		log.Info("steering with IPVS, in a network namespace of Herald's own")
-	case noNFT == nil:
-		first, other = other, first
-		log.Warn("steering with nftables", "no-ipvs", noIPVS)
-	default:
+		return dataPath{ours}, nil
+	case noNFT != nil:
 		log.Error("this node cannot steer, and announces only what kube-proxy steers", "no-ipvs", noIPVS, "no-nft", noNFT)
 		return dataPath{}, nil
 	}
-	if err := other.Remove(ctx); err != nil {
-		log.Warn("removing what the other data path has left", "path", other.Name(), "err", err)
+	log.Warn("steering with nftables", "no-ipvs", noIPVS)
+	if err := errors.Join(ours.Remove(ctx), ours.Close()); err != nil {
+		log.Warn("removing what IPVS has left", "err", err)
 	}
-	return dataPath{first}, nil
+	return dataPath{nft.New(nft.Options{})}, nil
 }
 
 func prepareCommand() *cobra.Command {

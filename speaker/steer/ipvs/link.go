@@ -1,0 +1,223 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The veth pair into the namespace, and its addresses. They are seen by this
+// host only: 169.254.0.0/16 is not forwarded (RFC 3927), and the IPv6 prefix
+// is a unique local one that spells "Herald" (RFC 4193).
+const (
+	hostLink   = "herald0"
+	insideLink = "herald1"
+)
+
+var (
+	host4   = netip.MustParsePrefix("169.254.77.1/30")
+	inside4 = netip.MustParsePrefix("169.254.77.2/30")
+	host6   = netip.MustParsePrefix("fd48:6572:616c:64::1/64")
+	inside6 = netip.MustParsePrefix("fd48:6572:616c:64::2/64")
+)
+
+// linkMTU is the greatest that veth has, so that the pair is never what limits
+// the size of a packet: the links before and behind it do.
+const linkMTU = 65535
+
+// link makes sure that the veth pair stands, is up, has its addresses and
+// forwards both ways.
+func (k *Kernel) link(ctx context.Context) error {
+	if err := k.inside.up("lo"); err != nil { // IPVS takes no destinations without
+		return err
+	}
+	if err := k.joined(); err != nil {
+		return err
+	}
+	six, err := k.host.hasIPv6()
+	if err != nil {
+		return fmt.Errorf("looking for IPv6: %w", err)
+	}
+	outer := end{hostLink, hostSysctls, []netip.Prefix{host4}}
+	inner := end{insideLink, insideSysctls, []netip.Prefix{inside4}}
+	if six {
+		outer = end{hostLink, slices.Concat(hostSysctls, hostSysctls6), []netip.Prefix{host4, host6}}
+		inner = end{insideLink, slices.Concat(insideSysctls, insideSysctls6), []netip.Prefix{inside4, inside6}}
+	}
+	if err := k.host.equip(outer); err != nil {
+		return err
+	}
+	if err := k.inside.equip(inner); err != nil {
+		return err
+	}
+	return k.host.carrier(ctx, hostLink)
+}
+
+// An end is one end of the pair, with what is set in its namespace.
+type end struct {
+	link     string
+	settings []sysctl
+	addrs    []netip.Prefix
+}
+
+func (p *place) equip(e end) error {
+	if err := p.set(e.settings); err != nil {
+		return err
+	}
+	if err := p.up(e.link); err != nil {
+		return err
+	}
+	return p.address(e.link, e.addrs)
+}
+
+// joined makes the veth pair unless both ends are there and belong together.
+func (k *Kernel) joined() error {
+	outer, err := k.host.find(hostLink)
+	if err != nil {
+		return err
+	}
+	inner, err := k.inside.find(insideLink)
+	if err != nil {
+		return err
+	}
+	if outer != nil && inner != nil && peers(outer, inner) {
+		return nil
+	}
+	if outer != nil && outer.Type() != "veth" {
+		return fmt.Errorf("link %s is a %s that is not Herald's", hostLink, outer.Type())
+	}
+	for _, end := range []struct {
+		at   *place
+		link netlink.Link
+	}{{k.host, outer}, {k.inside, inner}} {
+		if end.link == nil {
+			continue
+		}
+		if err := end.at.link.LinkDel(end.link); err != nil {
+			return fmt.Errorf("deleting half a pair, %s: %w", end.link.Attrs().Name, err)
+		}
+	}
+	err = k.host.link.LinkAdd(&netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: hostLink, MTU: linkMTU},
+		PeerName:      insideLink,
+		PeerMTU:       linkMTU,
+		PeerNamespace: netlink.NsFd(int(k.inside.ns)),
+	})
+	if err != nil {
+		return fmt.Errorf("making the pair %s, %s: %w", hostLink, insideLink, err)
+	}
+	return nil
+}
+
+// peers is whether two links in two namespaces are the ends of one pair.
+func peers(a, b netlink.Link) bool {
+	return a.Type() == "veth" && b.Type() == "veth" &&
+		a.Attrs().ParentIndex == b.Attrs().Index && b.Attrs().ParentIndex == a.Attrs().Index
+}
+
+// find returns a link by name, or nil if there is none.
+func (p *place) find(name string) (netlink.Link, error) {
+	link, err := p.link.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking for link %s: %w", name, err)
+	}
+	return link, nil
+}
+
+// up sets a link up, with the MTU of the pair if it is one of it.
+func (p *place) up(name string) error {
+	link, err := p.link.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("looking for link %s: %w", name, err)
+	}
+	if name != "lo" && link.Attrs().MTU != linkMTU {
+		if err := p.link.LinkSetMTU(link, linkMTU); err != nil {
+			return fmt.Errorf("setting the MTU of %s: %w", name, err)
+		}
+	}
+	if link.Attrs().Flags&net.FlagUp != 0 {
+		return nil
+	}
+	if err := p.link.LinkSetUp(link); err != nil {
+		return fmt.Errorf("setting %s up: %w", name, err)
+	}
+	return nil
+}
+
+// address gives a link the addresses that it lacks.
+func (p *place) address(name string, want []netip.Prefix) error {
+	link, err := p.link.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("looking for link %s: %w", name, err)
+	}
+	have, err := p.link.AddrList(link, unix.AF_UNSPEC)
+	if err != nil {
+		return fmt.Errorf("listing the addresses of %s: %w", name, err)
+	}
+	there := map[string]bool{}
+	for _, a := range have {
+		there[a.IPNet.String()] = true
+	}
+	for _, w := range want {
+		if there[w.String()] {
+			continue
+		}
+		addr := &netlink.Addr{IPNet: ipNet(w)}
+		if w.Addr().Is6() {
+			addr.Flags = unix.IFA_F_NODAD // nobody else is on this link
+		}
+		if err := p.link.AddrReplace(link, addr); err != nil {
+			return fmt.Errorf("adding %s to %s: %w", w, name, err)
+		}
+	}
+	return nil
+}
+
+// carrier waits until the kernel has noticed that the other end of a new pair
+// is up: it drops packets until then (net/core/link_watch.c).
+func (p *place) carrier(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		link, err := p.link.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("looking for link %s: %w", name, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the carrier of %s: %w", name, ctx.Err())
+		}
+	}
+}
+
+// unlink deletes the pair. A link of that name that is no veth is not ours.
+func (k *Kernel) unlink(context.Context) error {
+	link, err := k.host.find(hostLink)
+	if err != nil || link == nil || link.Type() != "veth" {
+		return err
+	}
+	if err := k.host.link.LinkDel(link); err != nil {
+		return fmt.Errorf("deleting %s: %w", hostLink, err)
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
