@@ -2,7 +2,6 @@ package ipvs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -28,8 +27,11 @@ func Probe() error {
 	if err == nil {
 		return nil
 	}
+	if loaded != nil {
+		err = loaded // says more
+	}
 	return fmt.Errorf("this kernel has no IPVS (%w); load the modules ip_vs and ip_vs_rr on the node, "+
-		"or run a kernel built with CONFIG_IP_VS", errors.Join(err, loaded))
+		"or run a kernel built with CONFIG_IP_VS", err)
 }
 
 // modprobe loads modules, if there is anybody who can.
