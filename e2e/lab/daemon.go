@@ -1,0 +1,118 @@
+package lab
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// stopWithin bounds how long Herald may take to end when asked to.
+	stopWithin = 15 * time.Second
+	// settleWithin bounds how long anything at all may take in a story.
+	// Nothing waits that long unless it is broken.
+	settleWithin = 30 * time.Second
+)
+
+// A Daemon is Herald's controller, or one of its speakers.
+type Daemon struct {
+	lab    *Lab
+	name   string
+	host   *Host
+	health string // HOST:PORT, inside the host
+	args   []string
+	proc   *process
+}
+
+func (l *Lab) newController() *Daemon {
+	const health = "127.0.0.1:10080"
+	return &Daemon{
+		lab: l, name: "controller", host: &Host{Namespace: l.cp.hub}, health: health,
+		args: []string{"controller", "--kubeconfig", l.cp.Kubeconfig("controller"), "--namespace", heraldNamespace,
+			"--identity", "controller-1", "--health-address", health, "--log-level", "info"},
+	}
+}
+
+func (l *Lab) newSpeaker(n *Node) *Daemon {
+	const health = "127.0.0.1:10081"
+	return &Daemon{
+		lab: l, name: "speaker-" + n.Name, host: n.Host, health: health,
+		args: []string{"speaker", "--kubeconfig", l.cp.Kubeconfig("speaker"), "--namespace", heraldNamespace,
+			"--node-name", n.Name, "--state-dir", n.StateDir(), "--steer", l.options.Steer, "--health-address", health},
+	}
+}
+
+// Start starts the program. It does not wait until it is ready.
+func (d *Daemon) Start() {
+	d.lab.t.Helper()
+	if d.proc != nil && d.proc.alive() {
+		d.lab.t.Fatalf("starting %s: it runs", d.name)
+	}
+	proc, err := d.host.start(d.name, d.LogFile(), append([]string{d.lab.cp.herald}, d.args...)...)
+	if err != nil {
+		d.lab.t.Fatalf("%v", err)
+	}
+	d.proc = proc
+}
+
+// WaitReady waits until the program says that it is ready.
+func (d *Daemon) WaitReady() {
+	d.lab.t.Helper()
+	d.lab.Eventually(d.name+" is ready", d.Ready)
+}
+
+// Ready says whether the program has seen the cluster and done its first pass.
+func (d *Daemon) Ready() error {
+	if !d.Alive() {
+		return giveUp{fmt.Errorf("%s has ended:\n%s", d.name, tail(d.LogFile(), 4096))}
+	}
+	_, err := d.host.Get("http://" + d.health + "/readyz")
+	return err
+}
+
+// Alive is whether the program runs.
+func (d *Daemon) Alive() bool { return d.proc != nil && d.proc.alive() }
+
+// Kill is kill -9.
+func (d *Daemon) Kill() { d.proc.kill() }
+
+// Stop sends SIGTERM and waits: the planned end.
+func (d *Daemon) Stop() {
+	d.lab.t.Helper()
+	if err := d.proc.stop(stopWithin); err != nil {
+		d.lab.t.Errorf("%v", err)
+	}
+}
+
+// Freeze halts the program without ending it.
+func (d *Daemon) Freeze() { d.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen program go on.
+func (d *Daemon) Thaw() { d.signal(syscall.SIGCONT) }
+
+func (d *Daemon) signal(sig syscall.Signal) {
+	d.lab.t.Helper()
+	if err := d.proc.signal(sig); err != nil {
+		d.lab.t.Fatalf("%v", err)
+	}
+}
+
+// RSS returns the resident memory in bytes.
+func (d *Daemon) RSS() int64 {
+	d.lab.t.Helper()
+	n, err := d.proc.rss()
+	if err != nil {
+		d.lab.t.Fatalf("%v", err)
+	}
+	return n
+}
+
+// LogFile is where the output of all its runs is.
+func (d *Daemon) LogFile() string { return d.lab.cp.log(d.lab.name + "-" + d.name) }
+
+// panicked says whether one of the runs ended in a panic.
+func (d *Daemon) panicked() bool {
+	log := tail(d.LogFile(), 1<<20)
+	return strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:")
+}

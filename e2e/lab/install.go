@@ -1,0 +1,109 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// heraldNamespace is where deploy/base puts Herald.
+const heraldNamespace = "herald-system"
+
+// poolsResource is where the API server keeps AddressPools.
+var poolsResource = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addresspools"}
+
+// install builds Herald and applies deploy/base as a user would. The API server must accept all
+// of it without a warning. No pods come of it, for nobody here makes any:
+// what the labs use of it are the CRDs and the roles.
+func (cp *ControlPlane) install(ctx context.Context) (err error) {
+	if cp.herald, err = heraldBinary(ctx); err != nil {
+		return err
+	}
+	manifests, err := kustomize(ctx)
+	if err != nil {
+		return err
+	}
+	if err := cp.API.Apply(ctx, "default", manifests); err != nil {
+		return fmt.Errorf("installing deploy/base: %w", err)
+	}
+	err = poll(ctx, 30*time.Second, func() error {
+		_, err := cp.API.dynamic.Resource(poolsResource).List(ctx, metav1.ListOptions{})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for AddressPools to be served: %w", err)
+	}
+	return nil
+}
+
+func kustomize(ctx context.Context) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	kubectl, err := Tool("KUBECTL")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.CommandContext(ctx, kubectl, "kustomize", filepath.Join(root, "deploy", "base")).Output()
+	if exit := (&exec.ExitError{}); errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	if err != nil {
+		return "", fmt.Errorf("rendering deploy/base: %w", err)
+	}
+	return string(out), nil
+}
+
+// wipe deletes what a story has left in the cluster, so that the next one
+// begins with an empty one. Pods go before nodes, or their deletion would wait
+// for a kubelet.
+func (a *API) wipe(ctx context.Context, namespace string) error {
+	core := a.CoreV1()
+	errs := []error{
+		a.wipeServices(ctx),
+		core.Pods(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
+		ignoreNotFound(a.dynamic.Resource(poolsResource).DeleteCollection(ctx, atOnce(), metav1.ListOptions{})),
+		core.Nodes().DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
+		a.CoordinationV1().Leases(heraldNamespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
+		a.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
+	}
+	if namespace != "default" {
+		errs = append(errs, ignoreNotFound(core.Namespaces().Delete(ctx, namespace, atOnce())))
+	}
+	return errors.Join(errs...)
+}
+
+// wipeServices deletes every Service but the API server's own. Finalizers are
+// taken off: whoever would have to do their work has been stopped.
+func (a *API) wipeServices(ctx context.Context) error {
+	list, err := a.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range list.Items {
+		if s.Namespace == "default" && s.Name == "kubernetes" {
+			continue
+		}
+		client := a.CoreV1().Services(s.Namespace)
+		err := ignoreNotFound(client.Delete(ctx, s.Name, atOnce()))
+		if len(s.Finalizers) > 0 && err == nil {
+			s.Finalizers = nil
+			_, err = client.Update(ctx, &s, metav1.UpdateOptions{})
+			if apierrors.IsConflict(err) {
+				err = a.wipeServices(ctx)
+			}
+			err = ignoreNotFound(err)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
