@@ -14,8 +14,8 @@ import (
 )
 
 // DefaultMark is the bit of a packet's mark that asks for masquerading, unless
-// Options say otherwise. kube-proxy has 0x4000 and 0x8000.
-const DefaultMark = 0x00020000
+// Options say otherwise: the same as on the IPVS path, which says who has which.
+const DefaultMark = 0x1000
 
 // Options are what a Kernel may be told. The zero value does.
 type Options struct {
