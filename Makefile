@@ -118,6 +118,10 @@ demo: ## the story of a Service, with real output; KEEP=1 to look around, KERNEL
 	@HERALD_BIN=$(CURDIR)/bin/herald KEEP=$(KEEP) UML_ENV=KEEP \
 	  $(if $(filter uml,$(KERNEL)),$(UML)/with-control-plane.sh -m 3G -t 86400 --) bin/demo
 
+.PHONY: demo-stop
+demo-stop: ## end a demo that was left running
+	@bin/demo stop
+
 .PHONY: bench
 bench: build ## the figures
 	go test -run '^$$' -bench . -benchmem ./...

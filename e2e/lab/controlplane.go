@@ -179,6 +179,9 @@ func (cp *ControlPlane) Forward(ctx context.Context) (kubeconfig string, err err
 	return kubeconfig, clientcmd.WriteToFile(*config, kubeconfig)
 }
 
+// Run returns the folder for all files.
+func (cp *ControlPlane) Run() string { return cp.run }
+
 func (cp *ControlPlane) log(name string) string { return filepath.Join(cp.run, name+".log") }
 
 // Close stops what was started and removes every file.

@@ -74,6 +74,9 @@ func (d *Daemon) Ready() error {
 // Alive is whether the program runs.
 func (d *Daemon) Alive() bool { return d.proc != nil && d.proc.alive() }
 
+// PID returns the number of the process.
+func (d *Daemon) PID() int { return d.proc.cmd.Process.Pid }
+
 // Kill is kill -9.
 func (d *Daemon) Kill() { d.proc.kill() }
 

@@ -180,7 +180,7 @@ func (l *Lab) Owner(addr netip.Addr) (*Node, error) {
 // Eventually waits until cond has nothing to complain of. What names it.
 func (l *Lab) Eventually(what string, cond func() error) {
 	l.t.Helper()
-	if err := poll(l.ctx, settleWithin, cond); err != nil {
+	if err := poll(l.t.Context(), settleWithin, cond); err != nil {
 		l.t.Fatalf("waiting until %s: %v", what, err)
 	}
 }

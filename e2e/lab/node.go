@@ -41,12 +41,12 @@ func (n *Node) Thaw() { n.lab.t.Helper(); n.Speaker.Thaw() }
 // StateDir is what the speaker gets as --state-dir.
 func (n *Node) StateDir() string { return filepath.Join(n.lab.cp.run, n.lab.name+"-"+n.Name) }
 
-// pinned is where the speaker pins the namespace that its IPVS rows are in.
-func (n *Node) pinned() string { return filepath.Join(n.StateDir(), "netns", "lb") }
+// Pinned is where the speaker pins the namespace that its IPVS rows are in.
+func (n *Node) Pinned() string { return filepath.Join(n.StateDir(), "netns", "lb") }
 
 // DataPath says what steers on this node: "ipvs" or "nft".
 func (n *Node) DataPath() string {
-	if _, err := os.Stat(n.pinned()); err == nil {
+	if _, err := os.Stat(n.Pinned()); err == nil {
 		return "ipvs"
 	}
 	return "nft"
@@ -54,9 +54,9 @@ func (n *Node) DataPath() string {
 
 // Inside runs a program in the namespace of Herald's own.
 func (n *Node) Inside(args ...string) (string, error) {
-	handle, err := netns.GetFromPath(n.pinned())
+	handle, err := netns.GetFromPath(n.Pinned())
 	if err != nil {
-		return "", fmt.Errorf("opening %s: %w", n.pinned(), err)
+		return "", fmt.Errorf("opening %s: %w", n.Pinned(), err)
 	}
 	defer handle.Close()
 	return execIn(handle, args)

@@ -129,6 +129,10 @@ func (p *Pod) status() corev1.PodStatus {
 		HostIPs: []corev1.HostIP{{IP: nodeAddr}},
 		PodIP:   p.Addr4.String(),
 		PodIPs:  []corev1.PodIP{{IP: p.Addr4.String()}, {IP: p.Addr6.String()}},
+		ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "server", Image: "none", Ready: p.ready,
+			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
+		}},
 	}
 	for _, c := range []corev1.PodConditionType{corev1.PodReady, corev1.ContainersReady} {
 		s.Conditions = append(s.Conditions, corev1.PodCondition{Type: c, Status: ready, LastTransitionTime: metav1.Now()})

@@ -77,7 +77,7 @@ func (w *Watch) start() (err error) {
 	if err := w.monitor(w.node.Namespace, "host", w.node.Exec); err != nil || w.node.DataPath() != "ipvs" {
 		return err
 	}
-	handle, err := netns.GetFromPath(w.node.pinned())
+	handle, err := netns.GetFromPath(w.node.Pinned())
 	if err != nil {
 		return err
 	}

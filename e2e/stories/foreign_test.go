@@ -25,6 +25,9 @@ add chain ip6 nat prerouting { type nat hook prerouting priority -100; }
 `
 
 func TestWhatIsNotHeraldsStaysAsItIs(t *testing.T) {
+	if os.Getenv("REQUIRE_IPVS") != "" && !hasIPVS() {
+		t.Error("REQUIRE_IPVS is set, but this kernel has none")
+	}
 	l := lab.Start(t, lab.Options{Idle: true})
 	for _, n := range l.Nodes() {
 		plant(t, n)
@@ -34,6 +37,11 @@ func TestWhatIsNotHeraldsStaysAsItIs(t *testing.T) {
 		before[n] = foreign(t, n)
 	}
 	l.StartHerald()
+	for _, n := range l.Nodes() {
+		if path := n.DataPath(); (path == "ipvs") != hasIPVS() {
+			t.Errorf("%s steers with %s, but the kernel has IPVS: %t", n.Name, path, hasIPVS())
+		}
+	}
 	pods := onePodEach(l, "web")
 	l.Apply(pool("lan", addrs))
 	l.Apply(service{name: "web"}.String())

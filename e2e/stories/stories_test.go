@@ -60,7 +60,7 @@ func objects(manifests ...fmt.Stringer) string {
 func url(addr netip.Addr) string { return "http://" + netip.AddrPortFrom(addr, 80).String() }
 
 // waitAnswer waits until a host is answered at the URL.
-func waitAnswer(t *testing.T, l *lab.Lab, from *lab.Host, url string) (answer string) {
+func waitAnswer(t testing.TB, l *lab.Lab, from *lab.Host, url string) (answer string) {
 	t.Helper()
 	l.Eventually(from.Name+" is answered at "+url, func() (err error) {
 		answer, err = from.Get(url)
@@ -71,7 +71,7 @@ func waitAnswer(t *testing.T, l *lab.Lab, from *lab.Host, url string) (answer st
 
 // askAll asks until every one of pods has answered, and no other. No request
 // may fail.
-func askAll(t *testing.T, from *lab.Host, url string, pods ...string) {
+func askAll(t testing.TB, from *lab.Host, url string, pods ...string) {
 	t.Helper()
 	heard := map[string]int{}
 	for range 40 * len(pods) {
@@ -100,7 +100,7 @@ func onePodEach(l *lab.Lab, app string) (names []string) {
 }
 
 // waitGone waits until nothing on the wire or in a kernel knows addr.
-func waitGone(t *testing.T, l *lab.Lab, addrs ...netip.Addr) {
+func waitGone(t testing.TB, l *lab.Lab, addrs ...netip.Addr) {
 	t.Helper()
 	l.Eventually(fmt.Sprintf("nothing answers for %v", addrs), func() error { return l.Silent(addrs...) })
 	l.Eventually(fmt.Sprintf("no kernel steers %v", addrs), func() error { return l.NoRows(addrs...) })

@@ -18,7 +18,7 @@ const (
 )
 
 // noFailures checks that a client was always answered.
-func noFailures(t *testing.T, traffic *lab.Traffic) {
+func noFailures(t testing.TB, traffic *lab.Traffic) {
 	t.Helper()
 	if traffic.Failed > 0 {
 		t.Errorf("%d of %d requests failed: %v", traffic.Failed, traffic.Requests, traffic.Failures)
