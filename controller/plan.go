@@ -23,7 +23,8 @@ func Plan(s snapshot.Snapshot) Statuses {
 			reqs = append(reqs, request(svc))
 		}
 	}
-	grants := ipam.Plan(pools, reqs)
+	world := ipam.World{Pools: pools, Requests: reqs}
+	grants := ipam.Plan(world)
 	granted := make(map[string]ipam.Grant, len(grants))
 	for _, g := range grants {
 		granted[g.Owner] = g
@@ -36,7 +37,7 @@ func Plan(s snapshot.Snapshot) Statuses {
 			out.Services = append(out.Services, want)
 		}
 	}
-	out.Pools = poolStatuses(s, pools, grants)
+	out.Pools = poolStatuses(s, ipam.Use(world, grants))
 	return out
 }
 

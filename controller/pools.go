@@ -11,9 +11,9 @@ import (
 
 // poolStatuses returns the status of every pool that has another one than it
 // should have.
-func poolStatuses(s snapshot.Snapshot, pools []ipam.Pool, grants []ipam.Grant) []PoolStatus {
+func poolStatuses(s snapshot.Snapshot, usage []ipam.Usage) []PoolStatus {
 	used := map[string]ipam.Usage{}
-	for _, u := range ipam.Use(pools, grants) {
+	for _, u := range usage {
 		used[u.Pool] = u
 	}
 	var out []PoolStatus

@@ -57,7 +57,7 @@ func BenchmarkPlan(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				Plan([]Pool{bb.pool}, bb.reqs)
+				Plan(World{Pools: []Pool{bb.pool}, Requests: bb.reqs})
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(bb.reqs)), "ns/request")
 		})

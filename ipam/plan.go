@@ -6,89 +6,62 @@ import (
 	"slices"
 )
 
-// Plan answers every request, in Owner order. The order of its arguments does
-// not matter, and it does not edit them.
+// Plan answers every request of w, in Owner order. The order of what w holds
+// does not matter, and Plan does not edit it.
 //
 // An owner keeps what it holds, also where no pool covers the address any more
-// or admits the owner. It loses an address in three cases only: an older owner
-// holds it too, its family is no longer wanted, or the request asks for another
-// address or pool and that can be had. Of several held addresses of one family
-// the first stays.
+// or admits the owner. It loses an address in five cases only: an older owner
+// holds it too and cannot share it; its family is no longer wanted; the
+// request asks for another address, pool or claim, and that can be had; it
+// asks to Move, and another address can be had; or no pool covers it, and a
+// pool with Shrink has a free one. Of several held
+// addresses of one family the first stays.
 //
 // A request that asks for addresses by name gets no other ones. With Require,
 // whoever cannot have all that is missing gets nothing new. Without it, each
 // family is served by itself.
-func Plan(pools []Pool, reqs []Request) []Grant {
-	l := newLedger(pools, reqs)
+func Plan(w World) []Grant {
+	l := newLedger(w)
 	l.keepHeld()
-	for _, b := range l.bids {
-		if len(b.Want) > 0 {
-			l.serve(b, byName)
+	for t := restored; t <= anyAddress; t++ {
+		for _, b := range l.bids {
+			if t.serves(b) {
+				l.serve(b, t)
+			}
 		}
-	}
-	for _, b := range l.bids {
-		l.serve(b, anyAddress)
 	}
 	return l.grants()
 }
 
-// A turn is one of the two times that Plan hands out addresses.
+// A turn is one of the times that Plan hands out addresses, to all who are
+// served then, the oldest owner first.
 type turn int
 
 const (
-	byName turn = iota
+	restored   turn = iota // what an owner had before, to who has nothing else in mind
+	byName                 // to those who ask for an address by name
+	toClaims               // to claims that any address will do for
+	fromClaims             // to those who name a claim
 	anyAddress
 )
 
-// A bid is a Request while it is being answered.
-type bid struct {
-	*Request
-	slots []slot    // one for each family wanted
-	stray []Refusal // of addresses asked for whose family is not wanted
-}
-
-// A slot is the place for one address of a bid.
-type slot struct {
-	family Family
-	want   netip.Addr // asked for by name; the zero Addr if none is
-	addr   netip.Addr // what the owner has
-	open   bool       // it wants one, or another one than it has
-	why    *Refusal   // why the last turn did not close it
-}
-
-// newBids returns the bids for reqs, the oldest owner first.
-func newBids(reqs []Request) []*bid {
-	bids := make([]bid, len(reqs))
-	slots := make([]slot, 0, 2*len(reqs))
-	out := make([]*bid, len(reqs))
-	for i := range reqs {
-		start := len(slots)
-		slots = appendSlots(slots, &reqs[i])
-		bids[i] = bid{Request: &reqs[i], slots: slots[start:len(slots):len(slots)]}
-		bids[i].stray = strays(&bids[i])
-		out[i] = &bids[i]
+func (t turn) serves(b *bid) bool {
+	switch t {
+	case restored:
+		return len(b.past) > 0 && !b.usesClaim()
+	case byName:
+		return len(b.Want) > 0 && !b.usesClaim()
+	case toClaims:
+		return b.Kind == Claim
+	case fromClaims:
+		return b.usesClaim()
 	}
-	slices.SortFunc(out, func(a, b *bid) int {
-		return cmp.Or(cmp.Compare(a.Age, b.Age), cmp.Compare(a.Owner, b.Owner))
-	})
-	return out
+	return !b.usesClaim()
 }
 
-func appendSlots(slots []slot, r *Request) []slot {
-	start := len(slots)
-	for _, f := range r.Families {
-		known := slices.ContainsFunc(slots[start:], func(s slot) bool { return s.family == f })
-		if known || f != IPv4 && f != IPv6 {
-			continue
-		}
-		s := slot{family: f, open: true}
-		if i := slices.IndexFunc(r.Want, func(a netip.Addr) bool { return FamilyOf(a) == f }); i >= 0 {
-			s.want = r.Want[i]
-		}
-		slots = append(slots, s)
-	}
-	return slots
-}
+// passesOver reports whether addresses that somebody asks for by name are not
+// handed out to others yet.
+func (t turn) passesOver() bool { return t < toClaims }
 
 // keepHeld enters what every owner keeps, then what is given up: an address
 // that one owner gives up may be the one that another keeps.
@@ -96,27 +69,31 @@ func (l *ledger) keepHeld() {
 	for _, b := range l.bids {
 		for i := range b.slots {
 			s := &b.slots[i]
-			s.addr = l.keep(b, s)
-			if s.addr.IsValid() {
-				l.owner[s.addr] = b
+			if s.addr = l.keep(b, s); s.addr.IsValid() {
+				l.settle(b, s.addr)
 				s.open = !l.content(b, s)
 			}
 		}
 	}
 	for _, b := range l.bids {
 		for _, a := range b.Held {
-			if l.owner[a] == nil {
-				l.owner[a] = b
+			if !b.has(a) {
+				l.giveUp(b, a)
 			}
 		}
 		b.abstain()
 	}
+	l.sortCircles()
 }
 
 // keep returns which of its held addresses b keeps in s.
 func (l *ledger) keep(b *bid, s *slot) (kept netip.Addr) {
 	for _, a := range b.Held {
-		if !a.IsValid() || FamilyOf(a) != s.family || l.owner[a] != nil {
+		if !a.IsValid() || FamilyOf(a) != s.family {
+			continue
+		}
+		if !l.fits(b, a) {
+			b.lost = append(b.lost, a)
 			continue
 		}
 		if a == s.want {
@@ -129,112 +106,61 @@ func (l *ledger) keep(b *bid, s *slot) (kept netip.Addr) {
 	return kept
 }
 
-// content reports whether what b has in s is what it asks for.
+// content reports whether what b has in s is what it asks for. Of those who
+// name a claim it can be said only once all claims have their addresses.
 //
-// An address that no pool covers is no reason to move: nobody can tell a user
-// who named another pool from one whose pool was edited or deleted, and an
-// edit of a pool must not move an address.
+// An address that no pool covers is no reason to move by itself: nobody can
+// tell a user who named another pool from one whose pool was edited or
+// deleted, and an edit of a pool must not move an address unless the pool says
+// so.
 func (l *ledger) content(b *bid, s *slot) bool {
-	if s.want.IsValid() && s.want != s.addr {
+	switch {
+	case b.usesClaim():
+		return true
+	case s.want.IsValid() && s.want != s.addr, b.Move && !s.want.IsValid():
 		return false
 	}
-	pool := l.poolOf(s.addr)
-	return b.Pool == "" || pool == nil || pool.Name == b.Pool
-}
-
-// abstain closes what b may not fill: who asked for addresses by name, though
-// for none of a wanted family, gets no other ones instead.
-func (b *bid) abstain() {
-	if len(b.stray) == 0 || slices.ContainsFunc(b.slots, func(s slot) bool { return s.want.IsValid() }) {
-		return
+	pool := l.poolAt(s.addr)
+	if pool < 0 {
+		s.adrift = !s.want.IsValid() && slices.ContainsFunc(l.audience(b).serving, func(i int) bool { return l.pools[i].Shrink })
+		return !s.adrift
 	}
-	for i := range b.slots {
-		b.slots[i].open = false
-	}
+	return b.Pool == "" || l.pools[pool].Name == b.Pool
 }
 
 // serve closes the open slots of b for which there are addresses: with Require
-// all of them or none.
+// all of them or none. An owner that is adrift moves by itself in either case,
+// and nothing waits for it.
 //
 // An address that is given stays given and none comes back during a Plan. So
-// what was refused once cannot be had later either, with one exception: in the
-// turn by name, the automatic half of a Require bid passes over addresses that
-// others ask for by name. The last turn tries it again.
+// what was refused once cannot be had later either, with one exception: before
+// claims are served, those to whom any address will do pass over addresses
+// that others ask for by name. The last turn tries them again.
 func (l *ledger) serve(b *bid, t turn) {
-	var found [2]netip.Addr // at most one slot per family
 	complete := true
 	for i := range b.slots {
 		s := &b.slots[i]
+		s.next = netip.Addr{}
+		if t == fromClaims {
+			s.open = !l.hasClaimed(b, s)
+		}
 		if !s.open || t == byName && !b.Require && !s.want.IsValid() {
 			continue
 		}
-		found[i], s.why = l.find(b, s, t)
-		complete = complete && s.why == nil
-	}
-	if b.Require && !complete {
-		return
-	}
-	for i, addr := range found {
-		if !addr.IsValid() {
+		if t == restored && !b.Require {
+			s.next = l.restore(b, s)
 			continue
 		}
-		l.owner[addr] = b
-		b.slots[i].addr, b.slots[i].open = addr, false
+		s.next, s.why = l.find(b, s, t)
+		complete = complete && s.why == nil
 	}
-}
-
-// find returns an address for s, or why there is none.
-func (l *ledger) find(b *bid, s *slot, t turn) (netip.Addr, *Refusal) {
-	switch {
-	case s.want.IsValid():
-		return l.named(b, s.want)
-	case b.Pool != "":
-		return l.fromPool(b, s.family, t)
-	}
-	a := l.audience(b.Pools)
-	for _, i := range a.auto {
-		if addr := l.free(i, s.family, t); addr.IsValid() {
-			return addr, nil
+	for i := range b.slots {
+		s := &b.slots[i]
+		if s.next.IsValid() && (complete || !b.Require || s.adrift) {
+			l.move(b, s)
 		}
+		s.next = netip.Addr{}
 	}
-	return netip.Addr{}, l.nothingFree(a, s.family)
-}
-
-// named returns want if b may have it.
-func (l *ledger) named(b *bid, want netip.Addr) (netip.Addr, *Refusal) {
-	pool := l.poolOf(want)
-	if b.Pool != "" {
-		if _, ok := l.byName[b.Pool]; !ok {
-			return netip.Addr{}, poolUnknown(b.Pool, FamilyOf(want))
-		}
-	}
-	switch {
-	case pool == nil:
-		return netip.Addr{}, l.inNoPool(b, want)
-	case b.Pool != "" && pool.Name != b.Pool:
-		return netip.Addr{}, inOtherPool(b, want, pool.Name)
-	case !slices.Contains(b.Pools, pool.Name):
-		return netip.Addr{}, notEligible(b, pool.Name, FamilyOf(want))
-	}
-	if owner := l.owner[want]; owner != nil {
-		return netip.Addr{}, addressTaken(want, owner.Owner, pool.Name)
-	}
-	return want, nil
-}
-
-// fromPool returns the lowest free address of the pool that b names.
-func (l *ledger) fromPool(b *bid, f Family, t turn) (netip.Addr, *Refusal) {
-	i, ok := l.byName[b.Pool]
-	switch {
-	case !ok:
-		return netip.Addr{}, poolUnknown(b.Pool, f)
-	case !slices.Contains(b.Pools, b.Pool):
-		return netip.Addr{}, notEligible(b, b.Pool, f)
-	}
-	if addr := l.free(i, f, t); addr.IsValid() {
-		return addr, nil
-	}
-	return netip.Addr{}, emptyPool(b.Pool, f, l.has(i, f))
 }
 
 // grants returns the answer to every bid, by Owner.
@@ -257,6 +183,7 @@ func (l *ledger) grants() []Grant {
 			g.Addrs = all[start:len(all):len(all)]
 		}
 		g.Refusals = append(g.Refusals, b.stray...)
+		g.Notes = l.notes(b)
 		grants = append(grants, g)
 	}
 	return grants

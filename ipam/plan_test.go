@@ -298,7 +298,7 @@ func TestPlan(t *testing.T) {
 	}}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, lines(Plan(tt.pools, tt.reqs))); diff != "" {
+			if diff := cmp.Diff(tt.want, lines(Plan(World{Pools: tt.pools, Requests: tt.reqs}))); diff != "" {
 				t.Errorf("grants (-want +got):\n%s", diff)
 			}
 		})
@@ -360,7 +360,7 @@ func TestRefusals(t *testing.T) {
 	}}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			grants := Plan(pools4, []Request{request("a", eligible, held("192.0.2.1")), tt.req})
+			grants := Plan(World{Pools: pools4, Requests: []Request{request("a", eligible, held("192.0.2.1")), tt.req}})
 			if n := len(grants[1].Refusals); n != 1 {
 				t.Fatalf("%d refusals, want 1: %v", n, grants[1])
 			}
@@ -384,12 +384,13 @@ func TestManyPoolsAreNotAllNamed(t *testing.T) {
 
 func TestUse(t *testing.T) {
 	ps := []Pool{pool("wan", "2001:db8::/64", "2001:db9::/48"), pool("lan", "192.0.2.0/29", "192.0.2.100", "2001:db8:1::1")}
-	grants := Plan(ps, []Request{request("a", dual), request("b"), request("c", held("198.51.100.1"))})
+	w := World{Pools: ps, Requests: []Request{request("a", dual), request("b"), request("c", held("198.51.100.1"))}}
+	grants := Plan(w)
 	want := []Usage{
 		{"lan", Tally{9, 2, 7}, Tally{1, 1, 0}},
 		{"wan", Tally{}, Tally{1<<63 - 1, 0, 1<<63 - 1}},
 	}
-	if got := Use(ps, grants); !slices.Equal(got, want) {
+	if got := Use(w, grants); !slices.Equal(got, want) {
 		t.Errorf("Use = %v, want %v", got, want)
 	}
 }

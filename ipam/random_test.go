@@ -1,8 +1,8 @@
 package ipam
 
 import (
-	"cmp"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -11,151 +11,30 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-// world is a small world of pools and requests in which everything happens:
-// pools that fill up, overlapping wishes, owners without a pool.
-type world struct {
-	pools []Pool
-	reqs  []Request
-}
-
-func randomWorld(rnd *rand.Rand) world {
-	var w world
-	sets := make([][]Range, 1+rnd.IntN(4))
-	for i := range sets {
-		for range rnd.IntN(4) {
-			sets[i] = append(sets[i], randomRange(rnd))
-		}
-	}
-	sets, _ = Disjoin(sets)
-	for i, ranges := range sets {
-		w.pools = append(w.pools, Pool{
-			Name: fmt.Sprintf("p%d", i), Priority: int32(rnd.IntN(2)), Auto: rnd.IntN(4) > 0, Ranges: ranges,
-		})
-	}
-	for i := range rnd.IntN(12) {
-		w.reqs = append(w.reqs, randomRequest(rnd, fmt.Sprintf("r%02d", i)))
-	}
-	return w
-}
-
-func randomRange(rnd *rand.Rand) Range {
-	a, b := randomAddr(rnd, IPv4), randomAddr(rnd, IPv4)
-	if rnd.IntN(3) == 0 {
-		a, b = randomAddr(rnd, IPv6), randomAddr(rnd, IPv6)
-	}
-	if b.Less(a) {
-		a, b = b, a
-	}
-	return Range{a, b}
-}
-
-// randomAddr is one of sixteen addresses of a family.
-func randomAddr(rnd *rand.Rand, f Family) netip.Addr {
-	n := byte(rnd.IntN(16))
-	if f == IPv4 {
-		return netip.AddrFrom4([4]byte{192, 0, 2, n})
-	}
-	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: n})
-}
-
-func randomRequest(rnd *rand.Rand, owner string) Request {
-	r := Request{Owner: owner, Age: int64(rnd.IntN(4))}
-	r.Families = [][]Family{{IPv4}, {IPv4}, {IPv6}, {IPv4, IPv6}, {IPv6, IPv4}}[rnd.IntN(5)]
-	r.Require = len(r.Families) == 2 && rnd.IntN(2) == 0
-	for i := range 5 { // p4 never exists
-		if rnd.IntN(3) > 0 {
-			r.Pools = append(r.Pools, fmt.Sprintf("p%d", i))
-		}
-	}
-	if rnd.IntN(4) == 0 {
-		r.Pool = fmt.Sprintf("p%d", rnd.IntN(5))
-	}
-	for _, f := range []Family{IPv4, IPv6} {
-		if rnd.IntN(4) == 0 {
-			r.Want = append(r.Want, randomAddr(rnd, f))
-		}
-		for range max(rnd.IntN(6)-3, 0) { // none, one or, rarely, two
-			r.Held = append(r.Held, randomAddr(rnd, f))
-		}
-	}
-	return r
-}
-
-func (w world) clone() world {
-	c := world{pools: slices.Clone(w.pools), reqs: slices.Clone(w.reqs)}
-	for i := range c.pools {
-		c.pools[i].Ranges = slices.Clone(c.pools[i].Ranges)
-	}
-	for i := range c.reqs {
-		r := &c.reqs[i]
-		r.Held, r.Families = slices.Clone(r.Held), slices.Clone(r.Families)
-		r.Pools, r.Want = slices.Clone(r.Pools), slices.Clone(r.Want)
-	}
-	return c
-}
-
-func (w world) shuffle(rnd *rand.Rand) {
-	rnd.Shuffle(len(w.pools), func(i, j int) { w.pools[i], w.pools[j] = w.pools[j], w.pools[i] })
-	rnd.Shuffle(len(w.reqs), func(i, j int) { w.reqs[i], w.reqs[j] = w.reqs[j], w.reqs[i] })
-}
-
-// mutate changes pools and requests as users do.
-func (w *world) mutate(rnd *rand.Rand) {
-	next := randomWorld(rnd)
-	switch rnd.IntN(4) {
-	case 0:
-		w.pools = next.pools
-	case 1:
-		for i := range min(len(w.reqs), len(next.reqs)) {
-			if rnd.IntN(3) == 0 {
-				next.reqs[i].Held, next.reqs[i].Owner = w.reqs[i].Held, w.reqs[i].Owner
-				w.reqs[i] = next.reqs[i]
-			}
-		}
-	case 2:
-		w.reqs = slices.DeleteFunc(w.reqs, func(Request) bool { return rnd.IntN(4) == 0 })
-	}
-}
-
-// write writes grants into the statuses that the next plan reads. A write that
-// fails leaves the old status.
-func (w *world) write(grants []Grant, fails func() bool) {
-	for _, g := range grants {
-		i := slices.IndexFunc(w.reqs, func(r Request) bool { return r.Owner == g.Owner })
-		if fails() {
-			continue
-		}
-		w.reqs[i].Held = nil
-		for _, a := range g.Addrs {
-			w.reqs[i].Held = append(w.reqs[i].Held, a.Addr)
-		}
-	}
-}
-
 // From any start, through edits of everything and writes that fail, every plan
 // keeps its promises.
 func TestPromisesHoldOnARandomWalk(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for walk := range 250 {
+	for walk := range 400 {
 		w := randomWorld(rnd)
 		for step := range 8 {
-			before := w.clone()
-			grants := Plan(w.pools, w.reqs)
-			if diff := gocmp.Diff(before.reqs, w.reqs, sameAddr); diff != "" {
-				t.Fatalf("walk %d step %d: Plan edited its requests:\n%s", walk, step, diff)
+			before := clone(w)
+			grants := Plan(w)
+			if diff := gocmp.Diff(before, w, sameAddr); diff != "" {
+				t.Fatalf("walk %d step %d: Plan edited its argument:\n%s", walk, step, diff)
 			}
-			before.shuffle(rnd)
-			if diff := gocmp.Diff(grants, Plan(before.pools, before.reqs), sameAddr); diff != "" {
+			shuffle(rnd, before)
+			if diff := gocmp.Diff(grants, Plan(before), sameAddr); diff != "" {
 				t.Fatalf("walk %d step %d: order of input matters:\n%s", walk, step, diff)
 			}
 			if diff := gocmp.Diff(naive(w), lines(grants)); diff != "" {
-				t.Fatalf("walk %d step %d: %+v\nnaive plan says (-want +got):\n%s", walk, step, w, diff)
+				t.Fatalf("walk %d step %d: %s\nnaive plan says (-want +got):\n%s", walk, step, story(w), diff)
 			}
-			for _, broken := range slices.Concat(w.doubled(grants), w.moved(grants), w.missed(grants)) {
-				t.Fatalf("walk %d step %d: %s\n%+v", walk, step, broken, w)
+			for _, broken := range slices.Concat(doubled(w, grants), moved(w, grants), beyondQuota(w, grants), forbidden(w, grants), missed(w, grants)) {
+				t.Fatalf("walk %d step %d: %s\n%s", walk, step, broken, story(w))
 			}
-			w.write(grants, func() bool { return rnd.IntN(5) == 0 })
-			w.mutate(rnd)
+			write(&w, grants, func() bool { return rnd.IntN(5) == 0 })
+			mutate(rnd, &w)
 		}
 	}
 }
@@ -163,49 +42,82 @@ func TestPromisesHoldOnARandomWalk(t *testing.T) {
 // Once everything is written and nobody edits anything, nothing moves.
 func TestPlansComeToRest(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	for round := range 300 {
+	for round := range 400 {
 		w := randomWorld(rnd)
 		var last []Grant
 		for range 20 { // a chain of moves ends when each has had its turn
-			last = Plan(w.pools, w.reqs)
-			w.write(last, func() bool { return false })
+			last = Plan(w)
+			write(&w, last, func() bool { return false })
 		}
-		if diff := gocmp.Diff(last, Plan(w.pools, w.reqs), sameAddr); diff != "" {
+		again := Plan(w)
+		if diff := gocmp.Diff(last, again, sameAddr); diff != "" {
 			t.Fatalf("round %d: still moving:\n%s", round, diff)
+		}
+		for _, broken := range doubled(w, again) {
+			t.Fatalf("round %d: %s", round, broken)
 		}
 	}
 }
 
-// doubled: no address is granted twice, nor handed out while somebody holds it.
-func (w world) doubled(grants []Grant) (broken []string) {
-	granted := map[netip.Addr]string{}
+// story prints w for whoever has to find out what went wrong in it.
+func story(w World) string {
+	s := fmt.Sprintf("now %d, reserved %v, resting %v\n", w.Now, w.Reserved, w.Resting)
+	for _, p := range w.Pools {
+		s += fmt.Sprintf("%+v\n", p)
+	}
+	for _, r := range w.Requests {
+		s += fmt.Sprintf("%+v\n", r)
+	}
+	return s
+}
+
+// doubled: all who are granted one address are there lawfully, and a newcomer
+// also gets on with all whose status still has it.
+func doubled(w World, grants []Grant) (broken []string) {
+	on := map[netip.Addr][]Request{}
 	for _, g := range grants {
+		r := request1(w, g.Owner)
 		for _, a := range g.Addrs {
-			if other, ok := granted[a.Addr]; ok {
-				broken = append(broken, fmt.Sprintf("%s and %s both got %s", other, g.Owner, a.Addr))
+			for _, other := range on[a.Addr] {
+				if !lawful(other, r) {
+					broken = append(broken, fmt.Sprintf("%s and %s both got %s", other.Owner, g.Owner, a.Addr))
+				}
 			}
-			granted[a.Addr] = g.Owner
-			i := slices.IndexFunc(w.reqs, func(r Request) bool { return slices.Contains(r.Held, a.Addr) })
-			if i >= 0 && !slices.Contains(w.request(g.Owner).Held, a.Addr) {
-				broken = append(broken, fmt.Sprintf("%s got %s, which %s holds", g.Owner, a.Addr, w.reqs[i].Owner))
+			on[a.Addr] = append(on[a.Addr], r)
+			for _, other := range w.Requests {
+				gone := other.Kind == Claim && !slices.ContainsFunc(grants, func(g Grant) bool {
+					return g.Owner == other.Owner && addrOf(g, FamilyOf(a.Addr)) == a.Addr
+				})
+				if !slices.Contains(r.Held, a.Addr) && slices.Contains(other.Held, a.Addr) && !lawful(other, r) && !gone {
+					broken = append(broken, fmt.Sprintf("%s got %s, which %s holds", g.Owner, a.Addr, other.Owner))
+				}
 			}
 		}
 	}
 	return broken
 }
 
-// moved: an owner that asks for nothing by name keeps what it alone holds, and
+// moved: an owner that asks for nothing keeps what it holds lawfully, and
 // whoever asks keeps something.
-func (w world) moved(grants []Grant) (broken []string) {
+func moved(w World, grants []Grant) (broken []string) {
+	uncovered := func(a netip.Addr) bool {
+		return !slices.ContainsFunc(w.Pools, func(p Pool) bool { return p.Contains(a) })
+	}
 	for _, g := range grants {
-		r := w.request(g.Owner)
+		r := request1(w, g.Owner)
 		for _, f := range r.Families {
-			i := slices.IndexFunc(r.Held, func(a netip.Addr) bool { return FamilyOf(a) == f && w.holders(a) == 1 })
+			undisputed := func(a netip.Addr) bool {
+				return FamilyOf(a) == f && !slices.ContainsFunc(w.Requests, func(o Request) bool {
+					return o.Owner != r.Owner && slices.Contains(o.Held, a) && !lawful(o, r)
+				})
+			}
+			i := slices.IndexFunc(r.Held, undisputed)
 			if i < 0 {
 				continue
 			}
 			got := addrOf(g, f)
-			if !got.IsValid() || r.Pool == "" && len(r.Want) == 0 && !slices.Contains(r.Held, got) {
+			content := r.Pool == "" && len(r.Want) == 0 && r.Claim == "" && !r.Move && (!slices.ContainsFunc(r.Held, uncovered) || !slices.ContainsFunc(w.Pools, func(p Pool) bool { return p.Shrink }))
+			if !got.IsValid() || content && !slices.Contains(r.Held, got) {
 				broken = append(broken, fmt.Sprintf("%s held %s and has %s", g.Owner, r.Held[i], got))
 			}
 		}
@@ -213,84 +125,125 @@ func (w world) moved(grants []Grant) (broken []string) {
 	return broken
 }
 
-// missed: nobody waits for an address that is free in a pool that would serve.
-func (w world) missed(grants []Grant) (broken []string) {
-	granted := map[netip.Addr]bool{}
-	for _, g := range grants {
-		for _, a := range g.Addrs {
-			granted[a.Addr] = true
-		}
-	}
-	for _, g := range grants {
-		r := w.request(g.Owner)
-		var could []netip.Addr // one for each family that is missing
-		missing := 0
-		for _, f := range r.Families {
-			if addrOf(g, f).IsValid() {
-				continue
+// beyondQuota: where a namespace has more of a pool than it may, it got nothing
+// new there.
+func beyondQuota(w World, grants []Grant) (broken []string) {
+	for _, p := range w.Pools {
+		has, had := map[string]map[netip.Addr]bool{"x": {}, "y": {}}, map[string]map[netip.Addr]bool{"x": {}, "y": {}}
+		for _, g := range grants {
+			r := request1(w, g.Owner)
+			for _, a := range g.Addrs {
+				if a.Pool == p.Name {
+					has[r.Namespace][a.Addr] = true
+				}
 			}
-			missing++
-			i := slices.IndexFunc(w.offers(r, f), func(a netip.Addr) bool { return !granted[a] && w.holders(a) == 0 })
-			if i >= 0 {
-				could = append(could, w.offers(r, f)[i])
+			for _, a := range r.Held {
+				had[r.Namespace][a] = true
 			}
 		}
-		if len(could) > 0 && (!r.Require || len(could) == missing) && !waitsForMore(g, r) {
-			broken = append(broken, fmt.Sprintf("%s waits, though %v is free", g.Owner, could))
+		for ns, addrs := range has {
+			for a := range addrs {
+				if p.Quota > 0 && len(addrs) > int(p.Quota) && !had[ns][a] {
+					broken = append(broken, fmt.Sprintf("namespace %s has %d of %s and got %s", ns, len(addrs), p.Name, a))
+				}
+			}
 		}
 	}
 	return broken
 }
 
-// waitsForMore reports whether g is of a Require request that also waits to
-// move an address it has.
-func waitsForMore(g Grant, r Request) bool {
-	return r.Require && slices.ContainsFunc(g.Refusals, func(f Refusal) bool { return addrOf(g, f.Family).IsValid() })
+// forbidden: nobody gets anew what is reserved, rests for another, or is not
+// handed out.
+func forbidden(w World, grants []Grant) (broken []string) {
+	for _, g := range grants {
+		r := request1(w, g.Owner)
+		for _, a := range g.Addrs {
+			if slices.Contains(r.Held, a.Addr) {
+				continue
+			}
+			held := slices.ContainsFunc(w.Requests, func(o Request) bool { return slices.Contains(o.Held, a.Addr) })
+			mine := slices.ContainsFunc(w.Resting, func(o Rest) bool { return o.Addr == a.Addr && o.Until > w.Now && o.Owner == g.Owner })
+			for _, rest := range w.Resting {
+				if rest.Addr == a.Addr && rest.Until > w.Now && !mine && !held && !sharesNow(grants, w, g, a.Addr) {
+					broken = append(broken, fmt.Sprintf("%s got %s, which rests for %s", g.Owner, a.Addr, rest.Owner))
+				}
+			}
+			if whose, ok := w.Reserved[a.Addr]; ok {
+				broken = append(broken, fmt.Sprintf("%s got %s of %s", g.Owner, a.Addr, whose))
+			}
+			i := slices.IndexFunc(w.Pools, func(p Pool) bool { return p.Contains(a.Addr) })
+			if !held && (i < 0 || !handedOut(w.Pools[i], a.Addr)) {
+				broken = append(broken, fmt.Sprintf("%s got %s, which no pool hands out", g.Owner, a.Addr))
+			}
+		}
+	}
+	return broken
 }
 
-// offers are all addresses that r may get of family f, in the order of choice.
-func (w world) offers(r Request, f Family) (out []netip.Addr) {
-	ps := slices.SortedFunc(slices.Values(w.pools), func(a, b Pool) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Name, b.Name))
-	})
-	want := slices.IndexFunc(r.Want, func(a netip.Addr) bool { return FamilyOf(a) == f })
-	for _, p := range ps {
-		asked := r.Pool == p.Name || r.Pool == "" && (p.Auto || want >= 0)
-		if !asked || !slices.Contains(r.Pools, p.Name) {
-			continue
+// missed: nobody to whom any address will do waits while one is free in a pool
+// that serves it and has quota left.
+func missed(w World, grants []Grant) (broken []string) {
+	inUse, of := map[netip.Addr]bool{}, map[[2]string]map[netip.Addr]bool{}
+	use := func(r Request, a netip.Addr) {
+		inUse[a] = true
+		for _, p := range w.Pools {
+			k := [2]string{p.Name, r.Namespace}
+			if of[k] == nil {
+				of[k] = map[netip.Addr]bool{}
+			}
+			of[k][a] = of[k][a] || p.Contains(a)
+			if !of[k][a] {
+				delete(of[k], a)
+			}
 		}
-		for _, rg := range p.Ranges {
-			for a := rg.First; a.IsValid() && a.Compare(rg.Last) <= 0; a = a.Next() {
-				if FamilyOf(a) == f && (want < 0 || r.Want[want] == a) {
-					out = append(out, a)
+	}
+	for _, g := range grants {
+		r := request1(w, g.Owner)
+		for _, a := range g.Addrs {
+			use(r, a.Addr)
+		}
+		for _, a := range r.Held {
+			use(r, a)
+		}
+	}
+	for _, g := range grants {
+		r := request1(w, g.Owner)
+		for _, f := range r.Families {
+			if addrOf(g, f).IsValid() || r.Require || len(r.Want) > 0 || r.Claim != "" {
+				continue
+			}
+			for a := range eachAddr(f) {
+				_, reserved := w.Reserved[a]
+				rests := slices.ContainsFunc(w.Resting, func(o Rest) bool { return o.Addr == a && o.Until > w.Now && o.Owner != r.Owner })
+				i := slices.IndexFunc(w.Pools, func(p Pool) bool { return p.Contains(a) })
+				if i < 0 || inUse[a] || reserved || rests || !handedOut(w.Pools[i], a) || !slices.Contains(r.Pools, w.Pools[i].Name) {
+					continue
+				}
+				p := w.Pools[i]
+				if (r.Pool == p.Name || r.Pool == "" && p.Auto) && (p.Quota == 0 || len(of[[2]string{p.Name, r.Namespace}]) < int(p.Quota)) {
+					broken = append(broken, fmt.Sprintf("%s waits, though %s is free", g.Owner, a))
 				}
 			}
 		}
 	}
-	if want < 0 && len(r.Want) > 0 && !slices.ContainsFunc(r.Want, func(a netip.Addr) bool { return slices.Contains(r.Families, FamilyOf(a)) }) {
-		return nil // asked by name, for none of a wanted family
-	}
-	return out
+	return broken
 }
 
-func (w world) request(owner string) Request {
-	return w.reqs[slices.IndexFunc(w.reqs, func(r Request) bool { return r.Owner == owner })]
-}
-
-func (w world) holders(a netip.Addr) (n int) {
-	for _, r := range w.reqs {
-		if slices.Contains(r.Held, a) {
-			n++
+// eachAddr are all addresses of family f that randomAddr knows.
+func eachAddr(f Family) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		a := map[Family]netip.Addr{IPv4: netip.MustParseAddr("192.0.2.0"), IPv6: netip.MustParseAddr("2001:db8::")}[f]
+		for range 16 {
+			if !yield(a) {
+				return
+			}
+			a = a.Next()
 		}
 	}
-	return n
 }
 
-func addrOf(g Grant, f Family) netip.Addr {
-	for _, a := range g.Addrs {
-		if FamilyOf(a.Addr) == f {
-			return a.Addr
-		}
-	}
-	return netip.Addr{}
+// sharesNow reports whether somebody else got addr in this plan, too: then it
+// rests no more.
+func sharesNow(grants []Grant, w World, g Grant, addr netip.Addr) bool {
+	return slices.ContainsFunc(grants, func(o Grant) bool { return o.Owner != g.Owner && addrOf(o, FamilyOf(addr)) == addr })
 }

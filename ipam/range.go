@@ -102,6 +102,28 @@ func (r Range) Len() int64 {
 	return int64(low) + 1
 }
 
+// isEdge reports whether addr is an IPv4 address that ends in .0 or .255.
+func isEdge(addr netip.Addr) bool {
+	if !addr.Is4() {
+		return false
+	}
+	last := addr.As4()[3]
+	return last == 0 || last == 255
+}
+
+// edges returns how many addresses of r are edges, without looking at them.
+func (r Range) edges() int64 {
+	if r.Family() != IPv4 {
+		return 0
+	}
+	_, first := halves(r.First)
+	_, last := halves(r.Last)
+	first, last = first&math.MaxUint32, last&math.MaxUint32
+	// Below n there are (n+255)/256 that end in .0 and n/256 that end in .255.
+	below := func(n uint64) int64 { return int64((n+255)/256 + n/256) }
+	return below(last+1) - below(first)
+}
+
 // halves returns the upper and the lower 64 bits of addr. IPv4 addresses get
 // their 4-in-6 form: only differences count.
 func halves(addr netip.Addr) (high, low uint64) {

@@ -85,13 +85,13 @@ type Clash struct {
 // It sweeps once over all ranges, n log n in their number however they overlap.
 func Disjoin(sets [][]Range) ([][]Range, []Clash) {
 	s := sweep{kept: make([][]Range, len(sets)), lost: make(map[int]Clash)}
-	var all []claim
+	var all []entry
 	for i, set := range sets {
 		for _, r := range set {
-			all = append(all, claim{r, i})
+			all = append(all, entry{r, i})
 		}
 	}
-	slices.SortFunc(all, func(a, b claim) int { return byFirst(a.Range, b.Range) })
+	slices.SortFunc(all, func(a, b entry) int { return byFirst(a.Range, b.Range) })
 	for _, c := range all {
 		s.until(c.First)
 		s.enter(c)
@@ -110,21 +110,21 @@ func Disjoin(sets [][]Range) ([][]Range, []Clash) {
 	return s.kept, clashes
 }
 
-// A claim is a range and the set that it comes from.
-type claim struct {
+// An entry is a range and the set that it comes from.
+type entry struct {
 	Range
 	set int
 }
 
-// A sweep walks over the claims of all sets from the lowest address up.
+// A sweep walks over the entries of all sets from the lowest address up.
 type sweep struct {
 	kept   [][]Range
 	lost   map[int]Clash
-	active claims     // those that reach the place of the sweep or beyond, the first set on top
+	active entries    // those that reach the place of the sweep or beyond, the first set on top
 	at     netip.Addr // nothing below is still to be given
 }
 
-// until gives everything below end to the strongest claim on it; the zero Addr
+// until gives everything below end to the strongest entry on it; the zero Addr
 // stands for the end of all addresses.
 func (s *sweep) until(end netip.Addr) {
 	for len(s.active) > 0 {
@@ -145,9 +145,9 @@ func (s *sweep) until(end netip.Addr) {
 	}
 }
 
-// enter adds c at its first address and notes who loses by it. A claim further
+// enter adds c at its first address and notes who loses by it. An entry further
 // down has lost to a stronger one before, so comparing with the top will do.
-func (s *sweep) enter(c claim) {
+func (s *sweep) enter(c entry) {
 	if len(s.active) > 0 {
 		top := s.active[0]
 		winner, loser := min(top.set, c.set), max(top.set, c.set)
@@ -164,18 +164,18 @@ func (s *sweep) enter(c claim) {
 	s.at = c.First
 }
 
-// claims is a heap (container/heap) with the claim of the first set on top.
-type claims []claim
+// entries is a heap (container/heap) with the entry of the first set on top.
+type entries []entry
 
-func (c claims) Len() int           { return len(c) }
-func (c claims) Less(i, j int) bool { return c[i].set < c[j].set }
-func (c claims) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c entries) Len() int           { return len(c) }
+func (c entries) Less(i, j int) bool { return c[i].set < c[j].set }
+func (c entries) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
 
 // Push implements heap.Interface.
-func (c *claims) Push(x any) { *c = append(*c, x.(claim)) }
+func (c *entries) Push(x any) { *c = append(*c, x.(entry)) }
 
 // Pop implements heap.Interface.
-func (c *claims) Pop() any {
+func (c *entries) Pop() any {
 	last := len(*c) - 1
 	x := (*c)[last]
 	*c = (*c)[:last]
