@@ -27,7 +27,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "herald:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -39,7 +39,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(controllerCommand(), speakerCommand(), prepareCommand(), uninstallCommand())
+	cmd.AddCommand(controllerCommand(), speakerCommand(), prepareCommand(), uninstallCommand(), migrateCommand())
 	return cmd
 }
 
