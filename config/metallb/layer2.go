@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
 )
@@ -13,8 +14,8 @@ import (
 // An advertisement says how the pools that it selects are announced.
 type advertisement[S any] struct {
 	origin
-	namespace string
-	spec      S
+	pools selection
+	spec  S
 }
 
 // announcements are what announces one pool.
@@ -23,18 +24,39 @@ type announcements struct {
 	bgp    int // how many
 }
 
-// selects reports whether an advertisement with these fields selects p. One
-// without any selects all. An IPAddressPool is found in its own namespace;
-// where a file names none, it may be any.
-func selects(names []string, selectors []metav1.LabelSelector, namespace string, p pool) bool {
-	if p.own != nil || namespace != p.namespace && namespace != "" && p.namespace != "" {
+// A selection is which pools an advertisement selects: those of its namespace,
+// by name or by label.
+type selection struct {
+	namespace string
+	names     []string
+	selectors []labels.Selector
+}
+
+// selection reads the fields by which o selects pools.
+func (in *input) selection(o origin, namespace string, names []string, selectors []metav1.LabelSelector) selection {
+	s := selection{namespace: namespace, names: names}
+	for i := range selectors {
+		one, err := metav1.LabelSelectorAsSelector(&selectors[i])
+		if err != nil {
+			in.add(Missing, o, fmt.Sprintf("spec.ipAddressPoolSelectors[%d]", i), "no equivalent: cannot be read, and selects nothing: %v", err)
+			one = labels.Nothing()
+		}
+		s.selectors = append(s.selectors, one)
+	}
+	return s
+}
+
+// has reports whether s selects p. One that says nothing selects all. Where a
+// file names no namespace, it may be any.
+func (s selection) has(p pool) bool {
+	if p.own != nil || s.namespace != p.namespace && s.namespace != "" && p.namespace != "" {
 		return false
 	}
-	if len(names) == 0 && len(selectors) == 0 {
+	if len(s.names) == 0 && len(s.selectors) == 0 {
 		return true
 	}
-	return slices.Contains(names, p.meta.Name) || len(selectors) > 0 &&
-		slices.ContainsFunc(unionOf(selectors), func(t term) bool { return t.matches(p.meta.Labels) })
+	return slices.Contains(s.names, p.meta.Name) ||
+		slices.ContainsFunc(s.selectors, func(one labels.Selector) bool { return one.Matches(labels.Set(p.meta.Labels)) })
 }
 
 // announcing returns what announces p.
@@ -44,12 +66,12 @@ func (in *input) announcing(p pool) announcements {
 	}
 	var out announcements
 	for _, ad := range in.layer2 {
-		if selects(ad.spec.IPAddressPools, ad.spec.IPAddressPoolSelectors, ad.namespace, p) {
+		if ad.pools.has(p) {
 			out.layer2 = append(out.layer2, ad)
 		}
 	}
 	for _, ad := range in.bgp {
-		if selects(ad.spec.IPAddressPools, ad.spec.IPAddressPoolSelectors, ad.namespace, p) {
+		if ad.pools.has(p) {
 			out.bgp++
 		}
 	}
@@ -202,7 +224,7 @@ var literally = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 func (in *input) noteLayer2(ad advertisement[layer2Spec]) {
 	var pools []string
 	for _, p := range in.pools {
-		if selects(ad.spec.IPAddressPools, ad.spec.IPAddressPoolSelectors, ad.namespace, p) {
+		if ad.pools.has(p) {
 			pools = append(pools, p.meta.Name)
 		}
 	}

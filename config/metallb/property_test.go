@@ -62,6 +62,12 @@ func anyOf(t *testing.T, selectors []metav1.LabelSelector, of map[string]string)
 	return len(selectors) == 0
 }
 
+// matches is what the API server does with a selector.
+func (t term) matches(of map[string]string) bool {
+	s, err := metav1.LabelSelectorAsSelector(&metav1.LabelSelector{MatchExpressions: t})
+	return err == nil && s.Matches(labels.Set(of))
+}
+
 func (u union) matches(of map[string]string) bool {
 	return slices.ContainsFunc(u, func(t term) bool { return t.matches(of) })
 }

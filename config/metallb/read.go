@@ -203,11 +203,13 @@ func (in *input) known(h header, o origin, doc []byte) error {
 		return readResource(in, o, doc, func(r resource[oldPoolSpec]) { in.oldPool(o, r.Metadata, r.Spec) })
 	case "L2Advertisement":
 		return readResource(in, o, doc, func(r resource[layer2Spec]) {
-			in.layer2 = append(in.layer2, advertisement[layer2Spec]{o, r.Metadata.Namespace, r.Spec})
+			pools := in.selection(o, r.Metadata.Namespace, r.Spec.IPAddressPools, r.Spec.IPAddressPoolSelectors)
+			in.layer2 = append(in.layer2, advertisement[layer2Spec]{o, pools, r.Spec})
 		})
 	case "BGPAdvertisement":
 		return readResource(in, o, doc, func(r resource[bgpAdvertisementSpec]) {
-			in.bgp = append(in.bgp, advertisement[bgpAdvertisementSpec]{o, r.Metadata.Namespace, r.Spec})
+			pools := in.selection(o, r.Metadata.Namespace, r.Spec.IPAddressPools, r.Spec.IPAddressPoolSelectors)
+			in.bgp = append(in.bgp, advertisement[bgpAdvertisementSpec]{o, pools, r.Spec})
 		})
 	case "BGPPeer":
 		return readResource(in, o, doc, func(r resource[bgpPeerSpec]) { in.bgpPeer(o, r.Spec) })

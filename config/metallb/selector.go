@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
 )
@@ -63,13 +62,6 @@ func (t term) String() string {
 		return "everything"
 	}
 	return metav1.FormatLabelSelector(&metav1.LabelSelector{MatchExpressions: t})
-}
-
-// matches reports whether t selects what has these labels; an unreadable term
-// selects nothing.
-func (t term) matches(of map[string]string) bool {
-	s, err := metav1.LabelSelectorAsSelector(&metav1.LabelSelector{MatchExpressions: t})
-	return err == nil && s.Matches(labels.Set(of))
 }
 
 // covers reports whether t selects all that other does, as far as can be told
