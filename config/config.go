@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/herald-lb/herald/ipam"
 )
@@ -30,7 +31,7 @@ func (c Config) Pool(name string) (Pool, bool) {
 
 // A Problem is why an object, or a part of it, is not in use as written.
 type Problem struct {
-	Object string // name of the AddressPool
+	Object string // name of the AddressPool, namespace/name of the AddressClaim
 	Field  string // path of the field, as in "spec.addresses[2]"
 	Reason string // one of the Reason constants
 	Detail string // what is wrong, and what to do about it
@@ -52,6 +53,10 @@ type Pool struct {
 	// the pool, in the syntax of kubectl's --selector. "" selects all.
 	NamespaceSelector string
 	ServiceSelector   string
+
+	// ReuseAfter is how long an address rests once it is freed; only its last
+	// owner may have it again in the meantime.
+	ReuseAfter time.Duration
 
 	Layer2    Layer2
 	Steer     Steer
@@ -82,6 +87,15 @@ type Backends string
 const (
 	BackendsPod Backends = "Pod" // the endpoints themselves
 )
+
+// A Claim is what an AddressClaim asks for, as far as one can tell without the
+// pools.
+type Claim struct {
+	Namespace, Name string
+	Pool            string       // take from this one only; "" for any
+	Want            []netip.Addr // exactly these; at most one of each family
+	Families        []ipam.Family
+}
 
 // Default returns the pool settings that hold for an assigned address that no
 // pool covers any more: it keeps being announced and steered.

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -94,7 +95,12 @@ func compilePool(o *AddressPool) (config.Pool, []config.Problem) {
 			Priority: s.Priority,
 			Auto:     oneOf(&r, "spec.assign", s.Assign, AssignAuto, AssignOnRequest) == AssignAuto,
 			Ranges:   ipam.Subtract(r.ranges("spec.addresses", s.Addresses), r.ranges("spec.exclude", s.Exclude)),
+
+			SkipFirstLast: s.SkipFirstLast,
+			Quota:         r.quota(s.QuotaPerNamespace),
+			Shrink:        oneOf(&r, "spec.onShrink", s.OnShrink, OnShrinkKeep, OnShrinkReassign) == OnShrinkReassign,
 		},
+		ReuseAfter:        r.reuseAfter(s.ReuseAfter.Duration),
 		NamespaceSelector: r.selector("spec.namespaceSelector", s.NamespaceSelector),
 		ServiceSelector:   r.selector("spec.serviceSelector", s.ServiceSelector),
 		Layer2:            r.layer2(s.Announce),
@@ -124,6 +130,23 @@ func oneOf[T ~string](r *reader, field string, value T, known ...T) T {
 		r.invalid(field, fmt.Sprintf("%q is not known: write one of %s", string(value), strings.Join(names, ", ")))
 	}
 	return value
+}
+
+func (r *reader) quota(n int32) int32 {
+	if n < 0 {
+		r.invalid("spec.quotaPerNamespace", fmt.Sprintf("%d is less than 1: write how many addresses a namespace may have, or leave it out", n))
+	}
+	return n
+}
+
+// longestRest bounds how long a mistake keeps addresses from being used.
+const longestRest = 30 * 24 * time.Hour
+
+func (r *reader) reuseAfter(d time.Duration) time.Duration {
+	if d < 0 || d > longestRest {
+		r.invalid("spec.reuseAfter", fmt.Sprintf("%s is no time from 0s to 720h: write hours, minutes and seconds, as in 10m, 24h or 1h30m", d))
+	}
+	return d
 }
 
 func (r *reader) ranges(field string, list []AddressRange) []ipam.Range {

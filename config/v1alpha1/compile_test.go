@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -135,6 +137,8 @@ func TestDefaults(t *testing.T) {
 func TestEveryFieldIsCompiled(t *testing.T) {
 	o := object("lan", 1, "192.0.2.1")
 	o.Spec.Assign, o.Spec.Priority = AssignOnRequest, -5
+	o.Spec.SkipFirstLast, o.Spec.QuotaPerNamespace, o.Spec.OnShrink = true, 3, OnShrinkReassign
+	o.Spec.ReuseAfter = metav1.Duration{Duration: time.Hour}
 	o.Spec.NamespaceSelector = &Selector{metav1.LabelSelector{MatchLabels: map[string]string{"team": "shop"}}}
 	o.Spec.ServiceSelector = &Selector{metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 		{Key: "tier", Operator: metav1.LabelSelectorOpIn, Values: []string{"inner", "edge"}},
@@ -148,7 +152,8 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 
 	c, problems := Compile([]AddressPool{o}, config.Config{})
 	want := config.Pool{
-		Pool:              ipam.Pool{Name: "lan", Priority: -5, Ranges: c.Pools[0].Ranges},
+		Pool:              ipam.Pool{Name: "lan", Priority: -5, Ranges: c.Pools[0].Ranges, SkipFirstLast: true, Quota: 3, Shrink: true},
+		ReuseAfter:        time.Hour,
 		NamespaceSelector: "team=shop",
 		ServiceSelector:   "!retired,tier in (edge,inner)",
 		Layer2:            config.Layer2{Enabled: true, Interfaces: []string{"eth0", "bond*"}, NodeSelector: "rack=a"},
@@ -184,7 +189,7 @@ func TestCompileKnowsWhatTheSchemaKnows(t *testing.T) {
 	}
 	var tests []struct {
 		Name    string          `json:"name"`
-		Spec    AddressPoolSpec `json:"spec"`
+		Spec    json.RawMessage `json:"spec"`
 		Refused []string        `json:"refused"`
 		Problem []string        `json:"problem"`
 	}
@@ -194,7 +199,12 @@ func TestCompileKnowsWhatTheSchemaKnows(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.Name, func(t *testing.T) {
 			o := object("lan", 1)
-			o.Spec = tt.Spec
+			if err := yaml.UnmarshalStrict(tt.Spec, &o.Spec); err != nil {
+				if len(tt.Refused) == 0 {
+					t.Errorf("it cannot be read: %v", err)
+				}
+				return // nor could it be written
+			}
 			_, problems := Compile([]AddressPool{o}, config.Config{})
 			bad := append(tt.Refused, tt.Problem...)
 			switch {
@@ -264,9 +274,9 @@ func checkUse(t *testing.T, c config.Config, pools []AddressPool) {
 }
 
 func FuzzCompile(f *testing.F) {
-	f.Add("192.0.2.0/24", "192.0.2.1-192.0.2.5", "eth*", "team", "In", "rr")
-	f.Add("::/0", "0.0.0.0/0", "[", "a b", "Exists", "")
-	f.Fuzz(func(t *testing.T, first, second, pattern, key, operator, scheduler string) {
+	f.Add("192.0.2.0/24", "192.0.2.1-192.0.2.5", "eth*", "team", "In", "rr", "Keep", int32(2), int64(time.Hour))
+	f.Add("::/0", "0.0.0.0/0", "[", "a b", "Exists", "", "", int32(-1), int64(-1))
+	f.Fuzz(func(t *testing.T, first, second, pattern, key, operator, scheduler, shrink string, quota int32, reuse int64) {
 		a := object("a", 2, AddressRange(first), AddressRange(second))
 		b := exclude(object("b", 1, AddressRange(second)), AddressRange(first))
 		a.Spec.Announce = &Announce{Layer2: &Layer2{Interfaces: []InterfacePattern{InterfacePattern(pattern)}}}
@@ -274,7 +284,13 @@ func FuzzCompile(f *testing.F) {
 		b.Spec.NamespaceSelector = &Selector{metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 			{Key: key, Operator: metav1.LabelSelectorOperator(operator), Values: []string{pattern}},
 		}}}
+		b.Spec.OnShrink, b.Spec.QuotaPerNamespace, b.Spec.ReuseAfter.Duration = OnShrink(shrink), quota, time.Duration(reuse)
 		c, problems := Compile([]AddressPool{a, b}, config.Config{})
+		for _, p := range c.Pools {
+			if p.Quota < 0 || p.ReuseAfter < 0 || p.ReuseAfter > longestRest {
+				t.Errorf("quota %d, rest %s is in use", p.Quota, p.ReuseAfter)
+			}
+		}
 		for _, p := range problems {
 			if p.Field == "" || p.Detail == "" {
 				t.Errorf("problem without a word: %+v", p)
@@ -289,11 +305,26 @@ func FuzzCompile(f *testing.F) {
 	})
 }
 
+// Ten thousand ranges and excluded ranges, and all of both families, cost what
+// they are, not what they span.
+func TestManyRangesCompile(t *testing.T) {
+	o := object("lan", 1, "0.0.0.0/0", "::/0")
+	for i := range 10000 {
+		o.Spec.Exclude = append(o.Spec.Exclude, AddressRange(fmt.Sprintf("10.%d.%d.%d", i/2500, i/10%250, i%10*20)))
+	}
+	c, problems := Compile([]AddressPool{o}, config.Config{})
+	if len(problems) > 0 || len(c.Pools[0].Ranges) != 10002 || ipam.Count(c.Pools[0].Pool, ipam.IPv4) != 1<<32-10000 {
+		t.Errorf("problems %v, %d ranges, %d addresses", problems, len(c.Pools[0].Ranges), ipam.Count(c.Pools[0].Pool, ipam.IPv4))
+	}
+}
+
 // Every object survives the way to the API and back.
 func TestRoundTrip(t *testing.T) {
 	o := object("lan", 1, "192.0.2.1")
+	o.Spec.ReuseAfter.Duration = 10 * time.Minute
 	o.Status = AddressPoolStatus{
 		IPv4:       &AddressCount{Total: 1, Free: 1},
+		Resting:    []RestingAddress{{Address: "192.0.2.1", Service: "shop/web", Until: metav1.Unix(9, 0)}},
 		Conditions: []metav1.Condition{{Type: ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.Unix(1, 0)}},
 	}
 	raw, err := yaml.Marshal(o.DeepCopy())

@@ -1,9 +1,10 @@
-// Package v1alpha1 holds what users write: the AddressPool of the API group
-// herald-lb.io, and Compile, which turns a set of them into a config.Config.
+// Package v1alpha1 holds what users write: the AddressPool and the AddressClaim
+// of the API group herald-lb.io, Compile, which turns a set of pools into a
+// config.Config, and CompileClaim.
 //
 // Nothing above the API uses these types: whoever decides reads the compiled
-// Config. The CustomResourceDefinition in deploy/base/crds and the deep copies
-// are generated from this package; run go generate after a change.
+// Config. The CustomResourceDefinitions in deploy/base/crds and the deep copies are
+// generated from this package; run go generate after a change.
 //
 // +kubebuilder:object:generate=true
 // +groupName=herald-lb.io

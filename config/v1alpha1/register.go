@@ -12,8 +12,12 @@ var GroupVersion = schema.GroupVersion{Group: "herald-lb.io", Version: "v1alpha1
 // AddressPools is the resource that AddressPool objects are read and written by.
 var AddressPools = GroupVersion.WithResource("addresspools")
 
+// AddressClaims is the resource that AddressClaim objects are read and written
+// by.
+var AddressClaims = GroupVersion.WithResource("addressclaims")
+
 var builder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &AddressPool{}, &AddressPoolList{})
+	s.AddKnownTypes(GroupVersion, &AddressPool{}, &AddressPoolList{}, &AddressClaim{}, &AddressClaimList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 })

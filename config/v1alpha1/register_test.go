@@ -11,7 +11,7 @@ func TestSchemeKnowsTheTypes(t *testing.T) {
 	if err := AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"AddressPool", "AddressPoolList"} {
+	for _, kind := range []string{"AddressPool", "AddressPoolList", "AddressClaim", "AddressClaimList"} {
 		if !scheme.Recognizes(GroupVersion.WithKind(kind)) {
 			t.Errorf("%s is not known", kind)
 		}

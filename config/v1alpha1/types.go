@@ -14,9 +14,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name=Addresses,type=string,priority=1,JSONPath=`.spec.addresses`
 // +kubebuilder:printcolumn:name=Assign,type=string,JSONPath=`.spec.assign`
 // +kubebuilder:printcolumn:name=Total,type=integer,JSONPath=`.status.ipv4.total`,description="IPv4 addresses in the pool"
-// +kubebuilder:printcolumn:name=Assigned,type=integer,JSONPath=`.status.ipv4.assigned`,description="IPv4 addresses that Services have"
+// +kubebuilder:printcolumn:name=Assigned,type=integer,JSONPath=`.status.ipv4.assigned`,description="IPv4 addresses that Services and AddressClaims have"
 // +kubebuilder:printcolumn:name=Free,type=integer,JSONPath=`.status.ipv4.free`,description="IPv4 addresses to be given out"
-// +kubebuilder:printcolumn:name=Assigned6,type=integer,JSONPath=`.status.ipv6.assigned`,description="IPv6 addresses that Services have"
+// +kubebuilder:printcolumn:name=Assigned6,type=integer,JSONPath=`.status.ipv6.assigned`,description="IPv6 addresses that Services and AddressClaims have"
 // +kubebuilder:printcolumn:name=Free6,type=integer,priority=1,JSONPath=`.status.ipv6.free`,description="IPv6 addresses to be given out"
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
@@ -76,14 +76,49 @@ type AddressPoolSpec struct {
 	// +optional
 	Priority int32 `json:"priority,omitempty"`
 
+	// SkipFirstLast keeps IPv4 addresses that end in .0 or .255 from being
+	// given out: some old routers and hosts take them for the address of a
+	// network or for a broadcast, and drop what is sent to them.
+	//
+	// +optional
+	SkipFirstLast bool `json:"skipFirstLast,omitempty"`
+
+	// QuotaPerNamespace is how many addresses of this pool the Services and
+	// AddressClaims of one namespace may have. An address that several of them
+	// share counts once. Without it there is no limit. Nobody loses an address
+	// when it is lowered.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	QuotaPerNamespace int32 `json:"quotaPerNamespace,omitempty"`
+
+	// ReuseAfter is how long an address rests once it is freed, before another
+	// Service may have it: until then clients may still have the old one in
+	// their caches. A Service of the same namespace and name has it back at
+	// once. In hours, minutes and seconds, as in 10m or 24h; at most 720h.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}[hms])+$') && duration(self) <= duration('720h')",message="is no time from 0s to 720h: write hours, minutes and seconds, as in 10m, 24h or 1h30m"
+	ReuseAfter metav1.Duration `json:"reuseAfter,omitzero"`
+
+	// OnShrink says what becomes of a Service whose address no pool lists any
+	// more. Keep: it keeps the address, until it asks for another one.
+	// Reassign: it moves here, if this pool may serve it and has a free address.
+	//
+	// +optional
+	// +kubebuilder:default=Keep
+	OnShrink OnShrink `json:"onShrink,omitempty"`
+
 	// NamespaceSelector selects, by their labels, the namespaces whose Services
-	// may take from this pool. Without it all may.
+	// and AddressClaims may take from this pool. Without it all may.
 	//
 	// +optional
 	NamespaceSelector *Selector `json:"namespaceSelector,omitempty"`
 
-	// ServiceSelector selects, by their labels, the Services that may take from
-	// this pool. Without it all may.
+	// ServiceSelector selects, by their labels, the Services and AddressClaims
+	// that may take from this pool. Without it all may.
 	//
 	// +optional
 	ServiceSelector *Selector `json:"serviceSelector,omitempty"`
@@ -148,6 +183,17 @@ type Assign string
 const (
 	AssignAuto      Assign = "Auto"
 	AssignOnRequest Assign = "OnRequest"
+)
+
+// OnShrink says what becomes of addresses that no pool lists any more.
+//
+// +kubebuilder:validation:Enum=Keep;Reassign
+type OnShrink string
+
+// What becomes of addresses that no pool lists any more.
+const (
+	OnShrinkKeep     OnShrink = "Keep"
+	OnShrinkReassign OnShrink = "Reassign"
 )
 
 // Steer says who leads packets to the backends.
@@ -223,7 +269,17 @@ type AddressPoolStatus struct {
 	//
 	// +optional
 	IPv6 *AddressCount `json:"ipv6,omitempty"`
-	// Conditions are Ready: whether the pool is in use as it is written.
+	// Resting are addresses that were freed a short time ago and rest until
+	// reuseAfter has passed; of many those that rest longest.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=address
+	// +kubebuilder:validation:MaxItems=256
+	Resting []RestingAddress `json:"resting,omitempty"`
+	// Conditions are Ready: whether the pool is in use as it is written;
+	// Overlap: whether other pools list some of its addresses; and Exhausted:
+	// whether all addresses of a family are given out.
 	//
 	// +optional
 	// +listType=map
@@ -231,17 +287,48 @@ type AddressPoolStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// ConditionReady is the type of the condition that says whether a pool is in
-// use as it is written. Where it is not, the reason is one of package config.
-const ConditionReady = "Ready"
+// MaxResting is how many addresses AddressPoolStatus.Resting may have.
+const MaxResting = 256
+
+// The types of conditions.
+const (
+	// ConditionReady says whether an object is in use as it is written: of a
+	// pool, whether all of it is; of a claim, whether it has all its addresses.
+	// Where a pool is not, the reason is one of package config.
+	ConditionReady = "Ready"
+	// ConditionOverlap says whether other pools list addresses of this one.
+	ConditionOverlap = "Overlap"
+	// ConditionExhausted says whether a pool has no free address of a family
+	// that it has addresses of.
+	ConditionExhausted = "Exhausted"
+)
+
+// A RestingAddress is an address that only its last owner may have.
+type RestingAddress struct {
+	// Address rests.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=45
+	Address string `json:"address"`
+	// Service is who had it, as namespace/name.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=317
+	Service string `json:"service"`
+	// Until is when it may be given to others.
+	//
+	// +required
+	Until metav1.Time `json:"until"`
+}
 
 // AddressCount counts addresses of one family. Counts beyond 9223372036854775807
 // are shown as that.
 type AddressCount struct {
 	// Total is how many addresses the pool has.
 	Total int64 `json:"total"`
-	// Assigned is how many of them Services have.
+	// Assigned is how many of them Services and AddressClaims have.
 	Assigned int64 `json:"assigned"`
-	// Free is how many of them are to be given out.
+	// Free is how many of them are to be given out: not those that rest or
+	// belong to a node.
 	Free int64 `json:"free"`
 }
