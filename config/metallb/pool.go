@@ -75,7 +75,8 @@ func (in *input) translate(p pool, priority int32) Pool {
 		}
 	}
 	if p.spec.AvoidBuggyIPs != nil {
-		in.avoidBuggyIPs(p, s)
+		in.add(Done, p.origin, "spec.avoidBuggyIPs", "translated to skipFirstLast")
+		s.SkipFirstLast = *p.spec.AvoidBuggyIPs
 	}
 	s.Priority = priority
 	in.allocation(p, s)
@@ -144,14 +145,6 @@ func normalize(text string) string {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p.Masked().String()
-}
-
-func (in *input) avoidBuggyIPs(p pool, _ *v1alpha1.AddressPoolSpec) {
-	if !*p.spec.AvoidBuggyIPs {
-		in.add(Done, p.origin, "spec.avoidBuggyIPs", "is the default (false)")
-		return
-	}
-	in.add(Missing, p.origin, "spec.avoidBuggyIPs", "%s: do not give out addresses that end in .0 and .255; list these in exclude", notYet)
 }
 
 // allocation translates who may take from p.
