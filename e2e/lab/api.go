@@ -107,6 +107,41 @@ func (a *API) applyOne(ctx context.Context, namespace string, o *unstructured.Un
 	return err
 }
 
+// Try asks the API server whether it would create the objects or, where they
+// are there, update them. It stores nothing. This is not server-side apply,
+// which finds some faults before validation does, in words of its own.
+func (a *API) Try(ctx context.Context, namespace, manifests string) error {
+	objects, err := parse(manifests)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		if err := a.tryOne(ctx, namespace, o); err != nil {
+			return fmt.Errorf("trying %s %s: %w", o.GetKind(), o.GetName(), err)
+		}
+	}
+	return nil
+}
+
+func (a *API) tryOne(ctx context.Context, namespace string, o *unstructured.Unstructured) error {
+	client, err := a.client(o.GroupVersionKind(), namespace, o.GetNamespace())
+	if err != nil {
+		return err
+	}
+	dryRun, strict := []string{metav1.DryRunAll}, metav1.FieldValidationStrict
+	_, err = client.Create(ctx, o, metav1.CreateOptions{DryRun: dryRun, FieldValidation: strict})
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	now, err := client.Get(ctx, o.GetName(), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	o.SetResourceVersion(now.GetResourceVersion())
+	_, err = client.Update(ctx, o, metav1.UpdateOptions{DryRun: dryRun, FieldValidation: strict})
+	return err
+}
+
 // Delete deletes the objects of the manifests, at once; what is not there is
 // no error.
 func (a *API) Delete(ctx context.Context, namespace, manifests string) error {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -15,7 +16,7 @@ const (
 	settleWithin = 30 * time.Second
 )
 
-// A Daemon is Herald's controller, or one of its speakers.
+// A Daemon is one of Herald's controllers or speakers.
 type Daemon struct {
 	lab    *Lab
 	name   string
@@ -25,12 +26,13 @@ type Daemon struct {
 	proc   *process
 }
 
-func (l *Lab) newController() *Daemon {
-	const health = "127.0.0.1:10080"
+// newController returns replica i; the first is 1.
+func (l *Lab) newController(i int) *Daemon {
+	name, health := fmt.Sprintf("controller-%d", i), fmt.Sprintf("127.0.0.1:%d", 10100+i)
 	return &Daemon{
-		lab: l, name: "controller", host: &Host{Namespace: l.cp.hub}, health: health,
+		lab: l, name: name, host: &Host{Namespace: l.cp.hub}, health: health,
 		args: []string{"controller", "--kubeconfig", l.cp.Kubeconfig("controller"), "--namespace", heraldNamespace,
-			"--identity", "controller-1", "--health-address", health, "--log-level", "info"},
+			"--identity", name, "--health-address", health, "--log-level", "info"},
 	}
 }
 
@@ -71,6 +73,9 @@ func (d *Daemon) Ready() error {
 	return err
 }
 
+// Name returns what the program is called; a controller has it for its identity.
+func (d *Daemon) Name() string { return d.name }
+
 // Alive is whether the program runs.
 func (d *Daemon) Alive() bool { return d.proc != nil && d.proc.alive() }
 
@@ -102,17 +107,48 @@ func (d *Daemon) signal(sig syscall.Signal) {
 }
 
 // RSS returns the resident memory in bytes.
-func (d *Daemon) RSS() int64 {
+func (d *Daemon) RSS() int64 { d.lab.t.Helper(); return d.memory("VmRSS") }
+
+// PeakRSS returns the most resident memory that this run ever had, in bytes.
+func (d *Daemon) PeakRSS() int64 { d.lab.t.Helper(); return d.memory("VmHWM") }
+
+func (d *Daemon) memory(field string) int64 {
 	d.lab.t.Helper()
-	n, err := d.proc.rss()
+	n, err := d.proc.memory(field)
 	if err != nil {
 		d.lab.t.Fatalf("%v", err)
 	}
 	return n
 }
 
+// CPU returns the processor time that this run has used.
+func (d *Daemon) CPU() time.Duration {
+	d.lab.t.Helper()
+	used, err := d.proc.cpu()
+	if err != nil {
+		d.lab.t.Fatalf("%v", err)
+	}
+	return used
+}
+
 // LogFile is where the output of all its runs is.
 func (d *Daemon) LogFile() string { return d.lab.cp.log(d.lab.name + "-" + d.name) }
+
+// Said returns how many lines of its output, of all its runs, hold text.
+func (d *Daemon) Said(text string) int {
+	d.lab.t.Helper()
+	log, err := os.ReadFile(d.LogFile())
+	if err != nil {
+		d.lab.t.Fatalf("reading what %s has said: %v", d.name, err)
+	}
+	n := 0
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}
 
 // panicked says whether one of the runs ended in a panic.
 func (d *Daemon) panicked() bool {

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // heraldNamespace is where deploy/base puts Herald.
@@ -81,29 +83,38 @@ func (a *API) wipe(ctx context.Context, namespace string) error {
 	return errors.Join(errs...)
 }
 
-// wipeServices deletes every Service but the API server's own. Finalizers are
-// taken off: whoever would have to do their work has been stopped.
+// wipeAtOnce is how many requests delete Services at the same time: stories
+// of the controller have thousands.
+const wipeAtOnce = 16
+
+// wipeServices deletes every Service but the API server's own.
 func (a *API) wipeServices(ctx context.Context) error {
 	list, err := a.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, s := range list.Items {
+	errs := make([]error, len(list.Items))
+	var g errgroup.Group
+	g.SetLimit(wipeAtOnce)
+	for i, s := range list.Items {
 		if s.Namespace == "default" && s.Name == "kubernetes" {
 			continue
 		}
-		client := a.CoreV1().Services(s.Namespace)
-		err := ignoreNotFound(client.Delete(ctx, s.Name, atOnce()))
-		if len(s.Finalizers) > 0 && err == nil {
-			s.Finalizers = nil
-			_, err = client.Update(ctx, &s, metav1.UpdateOptions{})
-			if apierrors.IsConflict(err) {
-				err = a.wipeServices(ctx)
-			}
-			err = ignoreNotFound(err)
-		}
-		errs = append(errs, err)
+		g.Go(func() error { errs[i] = a.wipeService(ctx, &s); return nil })
 	}
+	_ = g.Wait() // every error is in errs
 	return errors.Join(errs...)
+}
+
+// wipeService deletes a Service. Finalizers are taken off: whoever would have
+// to do their work has been stopped.
+func (a *API) wipeService(ctx context.Context, s *corev1.Service) error {
+	client := a.CoreV1().Services(s.Namespace)
+	err := ignoreNotFound(client.Delete(ctx, s.Name, atOnce()))
+	if err != nil || len(s.Finalizers) == 0 {
+		return err
+	}
+	bare := []byte(`{"metadata":{"finalizers":null}}`)
+	_, err = client.Patch(ctx, s.Name, types.MergePatchType, bare, metav1.PatchOptions{})
+	return ignoreNotFound(err)
 }

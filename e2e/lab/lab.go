@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +31,12 @@ type T interface {
 type Options struct {
 	Nodes int    // 3 unless said otherwise
 	Steer string // --steer of the speakers; auto unless said otherwise
-	// Idle labs start neither controller nor speakers.
+	// NoNodes is for stories of the controller: there are no nodes, and
+	// so no speakers.
+	NoNodes bool
+	// Controllers is how many replicas there are; 1 unless said otherwise.
+	Controllers int
+	// Idle labs start neither controllers nor speakers.
 	Idle bool
 	// Namespace is the Kubernetes namespace to use. The usual one is made for
 	// the lab, and deleted with it.
@@ -39,11 +45,12 @@ type Options struct {
 
 // A Lab is one story's network and cluster.
 type Lab struct {
-	Client     *Host // 192.168.50.100
-	Router     *Host // 192.168.50.1
-	Far        *Host // 198.51.100.7, behind the router
-	Controller *Daemon
-	Namespace  string // the Kubernetes namespace that the story plays in
+	Client      *Host     // 192.168.50.100
+	Router      *Host     // 192.168.50.1
+	Far         *Host     // 198.51.100.7, behind the router
+	Controller  *Daemon   // the first of Controllers
+	Controllers []*Daemon // replicas, one of which leads
+	Namespace   string    // the Kubernetes namespace that the story plays in
 
 	t       T
 	ctx     context.Context
@@ -61,9 +68,10 @@ type Lab struct {
 // Start builds a Lab on the control plane and takes it down when t ends.
 func (cp *ControlPlane) Start(t T, o Options) *Lab {
 	t.Helper()
-	if o.Nodes == 0 {
+	if o.Nodes == 0 && !o.NoNodes {
 		o.Nodes = 3
 	}
+	o.Controllers = max(o.Controllers, 1)
 	if o.Steer == "" {
 		o.Steer = "auto"
 	}
@@ -87,7 +95,10 @@ func (l *Lab) build() (err error) {
 		return err
 	}
 	l.Client, l.Router, l.Far = l.net.client, l.net.router, l.net.far
-	l.Controller = l.newController()
+	for i := range l.options.Controllers {
+		l.Controllers = append(l.Controllers, l.newController(i+1))
+	}
+	l.Controller = l.Controllers[0]
 	for i, h := range l.net.nodes {
 		n := &Node{Host: h, Name: fmt.Sprintf("n%d", i+1), lab: l, index: i + 1}
 		n.Speaker = l.newSpeaker(n)
@@ -144,16 +155,18 @@ func (l *Lab) beat(ctx context.Context) {
 	}
 }
 
-// StartHerald starts the controller and all speakers, and waits for them.
+// StartHerald starts the controllers and all speakers, and waits for them.
 func (l *Lab) StartHerald() {
 	l.t.Helper()
-	l.Controller.Start()
+	all := slices.Clone(l.Controllers)
 	for _, n := range l.nodes {
-		n.Speaker.Start()
+		all = append(all, n.Speaker)
 	}
-	l.Controller.WaitReady()
-	for _, n := range l.nodes {
-		n.Speaker.WaitReady()
+	for _, d := range all {
+		d.Start()
+	}
+	for _, d := range all {
+		d.WaitReady()
 	}
 }
 
@@ -180,7 +193,13 @@ func (l *Lab) Owner(addr netip.Addr) (*Node, error) {
 // Eventually waits until cond has nothing to complain of. What names it.
 func (l *Lab) Eventually(what string, cond func() error) {
 	l.t.Helper()
-	if err := poll(l.t.Context(), settleWithin, cond); err != nil {
+	l.Within(settleWithin, what, cond)
+}
+
+// Within is Eventually for what may take longer.
+func (l *Lab) Within(limit time.Duration, what string, cond func() error) {
+	l.t.Helper()
+	if err := poll(l.t.Context(), limit, cond); err != nil {
 		l.t.Fatalf("waiting until %s: %v", what, err)
 	}
 }
@@ -225,8 +244,10 @@ func (l *Lab) endHerald() {
 // daemons returns the programs that were ever started.
 func (l *Lab) daemons() []*Daemon {
 	var ds []*Daemon
-	if l.Controller != nil && l.Controller.proc != nil {
-		ds = append(ds, l.Controller)
+	for _, c := range l.Controllers {
+		if c.proc != nil {
+			ds = append(ds, c)
+		}
 	}
 	for _, n := range l.nodes {
 		if n.Speaker.proc != nil {

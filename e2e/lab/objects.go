@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 // API returns the client of the cluster.
@@ -30,6 +31,9 @@ func (l *Lab) Apply(manifests string) {
 func (l *Lab) TryApply(manifests string) error {
 	return l.cp.API.Apply(l.ctx, l.Namespace, manifests)
 }
+
+// Try asks whether the API server would take manifests. It stores none.
+func (l *Lab) Try(manifests string) error { return l.cp.API.Try(l.ctx, l.Namespace, manifests) }
 
 // Delete deletes what Apply has applied.
 func (l *Lab) Delete(manifests string) {
@@ -135,6 +139,21 @@ func (l *Lab) Events(name string) []string {
 		}
 	}
 	return lines
+}
+
+// Leader returns the controller that holds the Lease.
+func (l *Lab) Leader() (*Daemon, error) {
+	lease, err := l.cp.API.CoordinationV1().Leases(heraldNamespace).Get(l.ctx, "herald-controller", metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	holder := ptr.Deref(lease.Spec.HolderIdentity, "")
+	for _, c := range l.Controllers {
+		if c.name == holder {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("the Lease is held by %q, which is none of the controllers", holder)
 }
 
 // Silent says whether nobody answers for any of addrs.

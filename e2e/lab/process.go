@@ -86,19 +86,50 @@ func (p *process) stop(limit time.Duration) error {
 	return nil
 }
 
-// rss returns the resident memory of the program in bytes.
-func (p *process) rss() (int64, error) {
+// memory returns a field of /proc/PID/status in bytes, VmRSS or VmHWM.
+func (p *process) memory(field string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
 			kb, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("reading memory of %s: no VmRSS", p.name)
+	return 0, fmt.Errorf("reading memory of %s: no %s", p.name, field)
+}
+
+// cpu returns the processor time that the program has used, in user mode and in
+// the kernel.
+func (p *process) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	return cpuTime(string(stat))
+}
+
+// cpuTime reads utime and stime, fields 14 and 15 of proc_pid_stat(5). They
+// come in clock ticks, which Linux shows to programs as 100 a second everywhere.
+func cpuTime(stat string) (time.Duration, error) {
+	const tick = time.Second / 100
+	// The second field, the name in brackets, may hold spaces and brackets.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	const first = 3 // the number of fields[0]
+	if len(fields) <= 15-first {
+		return 0, fmt.Errorf("reading processor times: %q ends too early", stat)
+	}
+	user, err := strconv.ParseInt(fields[14-first], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading processor times: %w", err)
+	}
+	system, err := strconv.ParseInt(fields[15-first], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading processor times: %w", err)
+	}
+	return time.Duration(user+system) * tick, nil
 }
 
 // tail returns the last lines of a file, at most limit bytes.
