@@ -18,7 +18,7 @@ NETNS_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build netns' inte
 IPVS_PACKAGES  = ./speaker/steer/...
 # Of the other module, what is ours to lint. labkube is upstream's main
 # functions behind ours: checking it would check all of Kubernetes.
-E2E_PACKAGES   = ./lab/... ./stories/... ./cmd/demo/... ./cmd/labkube/credentials/...
+E2E_PACKAGES   = ./lab/... ./kubetest/... ./stories/... ./cmd/demo/... ./cmd/labkube/credentials/...
 
 # In the guest nothing may be skipped: it is there because it can run them all.
 MUST_RUN := REQUIRE_NETNS=1 REQUIRE_IPVS=1
@@ -77,14 +77,14 @@ test: | bin/gotest ## everything: lint, unit, namespaces, IPVS, stories on both 
 	@setsid $(SETUP) & setup=$$!; trap 'kill -TERM -- -$$setup 2>/dev/null || true' EXIT; \
 	  $(MAKE) lint-herald test-unit test-netns; \
 	  wait $$setup; trap - EXIT; \
-	  $(MAKE) lint-e2e test-stories test-ipvs test-stories-uml
+	  $(MAKE) lint-e2e test-lab test-stories test-ipvs test-stories-uml
 	@bin/gotest skipped out/*.json
 
 .PHONY: test-unit
 test-unit: | bin/gotest out ## unit and property tests, with the race detector
 	$(GOTEST) -o out/unit.json -- -race ./...
 	cd internal/tools && $(GOTEST) -o $(CURDIR)/out/tools.json -- ./...
-	cd e2e && $(GOTEST) -o $(CURDIR)/out/e2e.json -- ./lab/... ./cmd/labkube/credentials/...
+	cd e2e && $(GOTEST) -o $(CURDIR)/out/e2e.json -- ./cmd/labkube/credentials/...
 
 .PHONY: test-netns
 test-netns: | bin/gotest out ## tests in network namespaces of this kernel, with the race detector
@@ -95,6 +95,12 @@ test-netns: | bin/gotest out ## tests in network namespaces of this kernel, with
 test-ipvs: | bin/gotest out ## tests of the kernel adapters in User-Mode Linux, which has IPVS
 	@$(SETUP) packages kernel
 	$(MUST_RUN) $(GOTEST) -o out/ipvs.json -- -count=1 -p 1 -tags netns -exec $(UML)/uml-run.sh $(IPVS_PACKAGES)
+
+# kubetest holds internal/kube to a real API server.
+.PHONY: test-lab
+test-lab: | bin/gotest out ## the lab itself, and what talks to the API, with a real control plane
+	@$(SETUP) packages control-plane
+	cd e2e && REQUIRE_NETNS=1 $(GOTEST) -o $(CURDIR)/out/lab.json -- -count=1 ./lab/... ./kubetest/...
 
 .PHONY: test-stories
 test-stories: build | bin/gotest out ## the stories, on this kernel

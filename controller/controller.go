@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"time"
 
 	"github.com/herald-lb/herald/internal/snapshot"
 )
@@ -22,6 +23,11 @@ type Controller struct {
 	Writer Writer
 	// Passed is called after each pass that did what it should; may be nil.
 	Passed func()
+	// Wake is told when the next pass has something to do by the mere passing
+	// of time, if it ever has; may be nil.
+	Wake func(at time.Time)
+
+	memory Memory
 }
 
 // Pass brings every status in line with the cluster, once.
@@ -30,7 +36,12 @@ func (c *Controller) Pass(ctx context.Context) error {
 	if !ok {
 		return nil // an empty cache must not look like an empty cluster
 	}
-	if err := c.Writer.Sync(ctx, Plan(s)); err != nil {
+	want, memory := Plan(s, c.memory)
+	c.memory = memory
+	if at := memory.next(); c.Wake != nil && !at.IsZero() {
+		c.Wake(at)
+	}
+	if err := c.Writer.Sync(ctx, want); err != nil {
 		return err
 	}
 	if c.Passed != nil {

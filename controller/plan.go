@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,20 +12,12 @@ import (
 	"github.com/herald-lb/herald/ipam"
 )
 
-// Plan returns every status that has to change.
-func Plan(s snapshot.Snapshot) Statuses {
-	pools := make([]ipam.Pool, 0, len(s.Config.Pools))
-	for _, p := range s.Config.Pools {
-		pools = append(pools, p.Pool)
-	}
-	var reqs []ipam.Request
-	for _, svc := range s.Services {
-		if svc.Served && !foreign(svc, s.Config) {
-			reqs = append(reqs, request(svc))
-		}
-	}
-	world := ipam.World{Pools: pools, Requests: reqs}
-	grants := ipam.Plan(world)
+// Plan returns every status that has to change, and what the next Plan should
+// remember of this one. Without a memory it is as right, but cannot tell that
+// an address was freed or a status wiped.
+func Plan(s snapshot.Snapshot, m Memory) (Statuses, Memory) {
+	w, rests := world(s, m)
+	grants := ipam.Plan(w)
 	granted := make(map[string]ipam.Grant, len(grants))
 	for _, g := range grants {
 		granted[g.Owner] = g
@@ -37,33 +30,13 @@ func Plan(s snapshot.Snapshot) Statuses {
 			out.Services = append(out.Services, want)
 		}
 	}
-	out.Pools = poolStatuses(s, ipam.Use(world, grants))
-	return out
-}
-
-// foreign reports whether the status of svc was written by somebody else: it
-// holds addresses, bears no mark of Herald, and no pool covers any of them.
-func foreign(svc snapshot.Service, c config.Config) bool {
-	covered := func(in snapshot.Ingress) bool { return c.PoolOf(in.Addr).Name != "" }
-	return !svc.Ours && len(svc.Ingress) > 0 && !slices.ContainsFunc(svc.Ingress, covered)
-}
-
-// request turns svc into a request. One that cannot be read asks for nothing
-// but what it holds.
-func request(svc snapshot.Service) ipam.Request {
-	r := ipam.Request{
-		Owner: svc.Key, Age: svc.Created.UnixNano(), Held: svc.Addrs(),
-		Families: svc.Families, Require: svc.Require,
-		Pools: svc.Pools, Pool: svc.Pool, Want: svc.Want,
+	for _, c := range s.Claims {
+		if want, differs := claimStatus(c, granted[ipam.ClaimOwner(c.Namespace, c.Name)]); differs {
+			out.Claims = append(out.Claims, want)
+		}
 	}
-	if svc.Invalid == "" {
-		return r
-	}
-	r.Pool, r.Want, r.Require = "", nil, false
-	r.Families = slices.DeleteFunc(slices.Clone(r.Families), func(f ipam.Family) bool {
-		return !slices.ContainsFunc(r.Held, func(a netip.Addr) bool { return ipam.FamilyOf(a) == f })
-	})
-	return r
+	out.Pools = poolStatuses(s, ipam.Use(w, grants), rests)
+	return out, remember(s, holders(s), rests, granted)
 }
 
 // serviceStatus returns the status that svc should have.
@@ -79,7 +52,7 @@ func serviceStatus(svc snapshot.Service, c config.Config, grants map[string]ipam
 		for _, a := range grant.Addrs {
 			want.Ingress = append(want.Ingress, snapshot.Ingress{Addr: a.Addr, Mode: mode(c, a.Addr)})
 		}
-		want.Conditions = verdict(svc, grant)
+		want.Conditions = append(verdict(svc, grant), reassigned(svc, grant)...)
 	case !svc.Ours:
 		want.Ingress = svc.Ingress // somebody else's, or nobody's
 	}
@@ -114,6 +87,9 @@ func verdict(svc snapshot.Service, g ipam.Grant) []snapshot.Condition {
 	}
 	for _, r := range g.Refusals {
 		why = append(why, r.Detail)
+	}
+	for _, n := range g.Notes {
+		why = append(why, n.Detail)
 	}
 	if svc.Invalid != "" {
 		why = append(why, svc.Invalid)
@@ -153,7 +129,8 @@ func changed(svc snapshot.Service, want ServiceStatus) bool {
 func events(svc snapshot.Service, want ServiceStatus) []Event {
 	if len(want.Conditions) == 0 {
 		if svc.Ours {
-			return []Event{{Reason: AddressReleased, Message: "released " + list(svc.Addrs())}}
+			// The API server itself clears the status of a Service whose type changes.
+			return []Event{{Reason: AddressReleased, Message: "released " + cmp.Or(list(svc.Addrs()), "its address")}}
 		}
 		return nil
 	}

@@ -53,9 +53,15 @@ func cluster(pools []config.Pool, services ...snapshot.Service) snapshot.Snapsho
 	s := snapshot.Snapshot{Services: services}
 	for _, p := range pools {
 		s.Config.Pools = append(s.Config.Pools, p)
-		s.Pools = append(s.Pools, snapshot.PoolStatus{Name: p.Name, Conditions: poolConditions(p.Name, nil)})
+		s.Pools = append(s.Pools, snapshot.PoolStatus{Name: p.Name, Conditions: poolConditions(snapshot.PoolStatus{Name: p.Name}, nil), Observed: true})
 	}
 	return s
+}
+
+// plan is Plan for a controller that remembers nothing.
+func plan(s snapshot.Snapshot) Statuses {
+	out, _ := Plan(s, Memory{})
+	return out
 }
 
 // words returns what a plan writes to Services, a line for each.
@@ -138,7 +144,7 @@ func TestPlan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Plan(cluster(tt.pools, tt.services...))
+			got, _ := Plan(cluster(tt.pools, tt.services...), Memory{})
 			if diff := cmp.Diff(tt.want, words(got)); diff != "" {
 				t.Errorf("writes (-want +got):\n%s", diff)
 			}
@@ -147,7 +153,7 @@ func TestPlan(t *testing.T) {
 }
 
 func TestMessagesNameThePool(t *testing.T) {
-	full := Plan(cluster([]config.Pool{pool("lan", "192.0.2.1", "192.0.2.1")}, svc("ns/a", 1, has("192.0.2.1")), svc("ns/b", 2)))
+	full := plan(cluster([]config.Pool{pool("lan", "192.0.2.1", "192.0.2.1")}, svc("ns/a", 1, has("192.0.2.1")), svc("ns/b", 2)))
 	if m := full.Services[0].Conditions[0].Message; !strings.Contains(m, "lan") {
 		t.Errorf("%q does not name the pool", m)
 	}
@@ -155,13 +161,13 @@ func TestMessagesNameThePool(t *testing.T) {
 
 func TestPoolStatusCounts(t *testing.T) {
 	s := cluster([]config.Pool{lan()}, svc("ns/a", 1), svc("ns/b", 2, has("192.0.2.3")))
-	got := Plan(s).Pools
+	got := plan(s).Pools
 	if len(got) != 1 || got[0].V4 != (snapshot.Count{Total: 3, Assigned: 2, Free: 1}) || got[0].V6 != (snapshot.Count{}) {
 		t.Errorf("pools: %+v", got)
 	}
 	s.Problems = []config.Problem{{Object: "lan", Field: "spec.addresses[0]", Reason: config.Overlap, Detail: "belongs to pool old"}}
-	got = Plan(s).Pools
-	if c := got[0].Conditions[0]; c.Status || c.Reason != config.Overlap || c.Message != "spec.addresses[0]: belongs to pool old" || len(got[0].Events) != 1 {
+	got = plan(s).Pools
+	if c := got[0].Conditions[2]; c.Status || c.Reason != config.Overlap || c.Message != "spec.addresses[0]: belongs to pool old" || len(got[0].Events) != 1 {
 		t.Errorf("a problem is not shown: %+v", got[0])
 	}
 }
@@ -172,6 +178,10 @@ func write(s *snapshot.Snapshot, p Statuses) {
 		i := slices.IndexFunc(s.Services, func(x snapshot.Service) bool { return x.Key == want.Key })
 		s.Services[i].Ingress, s.Services[i].Conditions = want.Ingress, want.Conditions
 		s.Services[i].Ours = len(want.Conditions) > 0 && want.Conditions[0].Status
+	}
+	for _, want := range p.Claims {
+		i := slices.IndexFunc(s.Claims, func(x snapshot.Claim) bool { return x.Key == want.Key })
+		s.Claims[i].Addrs, s.Claims[i].Conditions, s.Claims[i].Observed = want.Addrs, want.Conditions, true
 	}
 	for _, want := range p.Pools {
 		i := slices.IndexFunc(s.Pools, func(x snapshot.PoolStatus) bool { return x.Name == want.Name })
@@ -197,7 +207,7 @@ func TestPlanIsStable(t *testing.T) {
 		default:
 			s.Services = slices.Delete(s.Services, at, at+1)
 		}
-		p := Plan(s)
+		p := plan(s)
 		if rnd.IntN(4) == 0 {
 			continue // crashed before it could write
 		}
@@ -218,7 +228,7 @@ func TestPlanIsStable(t *testing.T) {
 				owner[a] = x.Key
 			}
 		}
-		if again := Plan(s); len(again.Services)+len(again.Pools) > 0 {
+		if again := plan(s); len(again.Services)+len(again.Pools) > 0 {
 			t.Fatalf("round %d: a second pass writes %v %v", round, words(again), again.Pools)
 		}
 	}
@@ -229,11 +239,33 @@ func BenchmarkPlanThatChangesNothing(b *testing.B) {
 	for i := range 10000 {
 		s.Services = append(s.Services, svc(fmt.Sprintf("ns/%05d", i), int64(i)))
 	}
-	write(&s, Plan(s))
+	write(&s, plan(s))
 	b.ReportAllocs()
 	for b.Loop() {
-		if p := Plan(s); len(p.Services)+len(p.Pools) > 0 {
+		if p := plan(s); len(p.Services)+len(p.Pools) > 0 {
 			b.Fatal("it writes")
 		}
+	}
+}
+
+func TestAPoolStatusOfAnEarlierSpecIsWrittenAnew(t *testing.T) {
+	s := cluster([]config.Pool{lan()})
+	s.Pools[0].V4 = snapshot.Count{Total: 3, Free: 3}
+	if got := plan(s).Pools; len(got) != 0 {
+		t.Fatalf("what is right is written: %+v", got)
+	}
+	s.Pools[0].Observed = false
+	if got := plan(s).Pools; len(got) != 1 || !got[0].Observed || len(got[0].Events) != 0 {
+		t.Errorf("pools: %+v", got)
+	}
+}
+
+// The API server clears the status of a Service whose type changes, before
+// Herald sees it.
+func TestAReleaseWithoutAnAddressIsStillASentence(t *testing.T) {
+	gone := svc("ns/a", 1, has("192.0.2.1"), func(s *snapshot.Service) { s.Served, s.Ingress = false, nil })
+	got := plan(cluster([]config.Pool{lan()}, gone)).Services
+	if len(got) != 1 || len(got[0].Events) != 1 || got[0].Events[0].Message != "released its address" {
+		t.Errorf("services: %+v", got)
 	}
 }

@@ -1,6 +1,10 @@
 package controller
 
-import "github.com/herald-lb/herald/internal/snapshot"
+import (
+	"net/netip"
+
+	"github.com/herald-lb/herald/internal/snapshot"
+)
 
 // Conditions that Herald sets. On a Service:
 const (
@@ -8,12 +12,20 @@ const (
 	// It is also the mark by which Herald knows that the addresses in a
 	// status are its own.
 	AddressAssigned = "herald-lb.io/AddressAssigned"
+	// Reassigned is true once a request for another address was served; its
+	// message is the text of the annotation that asked.
+	Reassigned = "herald-lb.io/Reassigned"
 )
 
-// On an AddressPool:
+// On an AddressPool or an AddressClaim:
 const (
-	// Ready is true while all of the pool is in use as it is written.
+	// Ready is true while all of the pool is in use as it is written, and
+	// while the claim has all of its addresses.
 	Ready = "Ready"
+	// Overlap is true while addresses of the pool belong to an older one.
+	Overlap = "Overlap"
+	// Exhausted is true while the pool has no free address of some family.
+	Exhausted = "Exhausted"
 )
 
 // Reasons of AddressAssigned beside those of package ipam; docs/reasons.md
@@ -35,7 +47,18 @@ const (
 // status it should have.
 type Statuses struct {
 	Services []ServiceStatus // by Key
+	Claims   []ClaimStatus   // by Key
 	Pools    []PoolStatus    // by Name
+}
+
+// A ClaimStatus is the wanted status of one AddressClaim.
+type ClaimStatus struct {
+	Key        string // namespace/name
+	UID        string
+	Version    string // write only over this resourceVersion
+	Addrs      []netip.Addr
+	Conditions []snapshot.Condition // by Type
+	Events     []Event
 }
 
 // A ServiceStatus is the wanted status of one Service.

@@ -75,7 +75,7 @@ func runController(ctx context.Context, c common, classes kube.Classes, identity
 	g.Go(func() error { return source.Run(ctx) })
 	g.Go(func() error { return h.serve(ctx) })
 	g.Go(func() error {
-		lease := kube.Leadership{Client: clients.Core, Namespace: c.namespace, Name: "herald-controller", Identity: identity}
+		lease := kube.Leadership{Client: clients.Core, Namespace: c.namespace, Name: "herald-controller", Identity: identity, Log: log}
 		return kube.Lead(ctx, lease, func(ctx context.Context) { assign(ctx, source, writer, bell, h, log) })
 	})
 	log.Info("controller started", "version", version, "identity", identity, "classes", classes.Names, "default-class", classes.Default)
@@ -89,8 +89,9 @@ func assign(ctx context.Context, source *kube.Source, writer *kube.StatusWriter,
 	if err := writer.CatchUp(ctx); err != nil {
 		return // only the end of ctx ends it early
 	}
+	defer h.rest()
 	c := &controller.Controller{Take: source.Take, Writer: writer, Passed: h.pass}
-	l := loop.Loop{Bell: bell, Pass: c.Pass, Gap: time.Millisecond, Resync: resync, Retry: 100 * time.Millisecond, Log: log}
+	l := loop.Loop{Bell: bell, Pass: h.watch(c.Pass), Gap: time.Millisecond, Resync: resync, Retry: 100 * time.Millisecond, Log: log}
 	l.Run(ctx)
 }
 

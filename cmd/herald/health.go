@@ -17,16 +17,36 @@ const resync = time.Minute
 type health struct {
 	address string
 	ready   func() bool // beside the first pass; may be nil
-	passed  atomic.Int64
+	passed  atomic.Bool // a pass did what it should
+	ended   atomic.Int64
 }
 
 // pass notes that a pass did what it should.
-func (h *health) pass() { h.passed.Store(time.Now().UnixNano()) }
+func (h *health) pass() { h.passed.Store(true) }
+
+// watch returns pass, and notes whenever it has ended, well or not: a restart
+// heals a pass that hangs, but not what a kernel or an API server refuses.
+func (h *health) watch(pass func(context.Context) error) func(context.Context) error {
+	h.ended.Store(time.Now().UnixNano())
+	return func(ctx context.Context) error {
+		defer func() { h.ended.Store(time.Now().UnixNano()) }()
+		return pass(ctx)
+	}
+}
+
+// rest notes that no pass is to be expected any more.
+func (h *health) rest() { h.ended.Store(0) }
+
+// hangs reports whether at now a pass should have ended, and has not.
+func (h *health) hangs(now time.Time) bool {
+	last := h.ended.Load()
+	return last != 0 && now.Sub(time.Unix(0, last)) > 3*resync
+}
 
 // serve answers until ctx ends:
 //
 //	/readyz   200 once a pass has succeeded (or, where another replica leads, once everything is read)
-//	/healthz  200 until a loop that once worked has had no good pass for three times its resync
+//	/healthz  200 unless passes should be run and none has ended for three times their resync
 func (h *health) serve(ctx context.Context) error {
 	if h.address == "" {
 		<-ctx.Done()
@@ -34,11 +54,10 @@ func (h *health) serve(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, h.passed.Load() != 0 || h.ready != nil && h.ready(), "no pass has succeeded yet")
+		answer(w, h.passed.Load() || h.ready != nil && h.ready(), "no pass has succeeded yet")
 	})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		last := h.passed.Load()
-		answer(w, last == 0 || time.Since(time.Unix(0, last)) < 3*resync, "no pass has succeeded for long")
+		answer(w, !h.hangs(time.Now()), "no pass has ended for long")
 	})
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", h.address)
 	if err != nil {

@@ -69,28 +69,31 @@ func runSpeaker(ctx context.Context, f speakerFlags) error {
 		return err
 	}
 	defer path.close(log)
-	return newDaemon(f, clients, path, log).run(ctx)
+	d, err := newDaemon(f, clients, path, log)
+	if err != nil {
+		return err
+	}
+	return d.run(ctx)
 }
 
 // A daemon is a speaker with everything it is made of.
 type daemon struct {
-	source  *kube.Source
-	bell    loop.Bell
-	arp     *arp.Announcer
-	hello   *kube.Hello
-	node    *speaker.Node
-	health  *health
-	log     *slog.Logger
-	invalid error // why it cannot be run
+	source *kube.Source
+	bell   loop.Bell
+	arp    *arp.Announcer
+	hello  *kube.Hello
+	node   *speaker.Node
+	health *health
+	log    *slog.Logger
 }
 
-func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) *daemon {
+func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{bell: loop.NewBell(), log: log, health: &health{address: f.health}}
-	d.source, d.invalid = kube.NewSource(clients, kube.Options{
+	d.source, err = kube.NewSource(clients, kube.Options{
 		Classes: f.classes, Namespace: f.namespace, Node: f.node, Ring: d.bell.Ring, Log: log,
 	})
-	if d.invalid != nil {
-		return d
+	if err != nil {
+		return nil, err
 	}
 	d.arp = arp.New(arp.Options{Log: log})
 	d.hello = &kube.Hello{
@@ -104,7 +107,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	if path.kernel != nil {
 		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: audit, Log: log}
 	}
-	return d
+	return d, nil
 }
 
 // facts returns what the speaker of node can do just now.
@@ -122,9 +125,6 @@ func facts(node, path string) (snapshot.Speaker, error) {
 // first, and goes on to answer until its successors have taken over. The rows
 // stay in the kernel and steer on.
 func (d *daemon) run(ctx context.Context) error {
-	if d.invalid != nil {
-		return d.invalid
-	}
 	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, rest := errgroup.WithContext(rest)
@@ -149,7 +149,7 @@ func (d *daemon) passes(ctx, rest context.Context) {
 	both, cancel := context.WithCancel(rest)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	l := loop.Loop{Bell: d.bell, Pass: d.node.Pass, Gap: time.Millisecond, Resync: resync, Retry: 200 * time.Millisecond, Log: d.log}
+	l := loop.Loop{Bell: d.bell, Pass: d.health.watch(d.node.Pass), Gap: time.Millisecond, Resync: resync, Retry: 200 * time.Millisecond, Log: d.log}
 	l.Run(both)
 }
 

@@ -228,3 +228,5 @@ func TestOverlayShowsAWriteUntilTheWatchDoes(t *testing.T) {
 		t.Errorf("an older write wins: %s", got)
 	}
 }
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

@@ -59,13 +59,22 @@ func (h *Hello) Run(ctx context.Context) error {
 	failing := false
 	for ctx.Err() == nil {
 		every := h.every()
+		// It runs from the beginning of the write, so that one that hangs is
+		// not late for the next. Jitter keeps speakers that were started
+		// together apart.
+		t := time.NewTimer(every - every/10 + rand.N(every/10))
 		err := h.renew(ctx, every)
-		if err != nil && ctx.Err() == nil && !failing {
+		if stale(err) { // deleted, or written by somebody else: read it anew
+			err = h.renew(ctx, every)
+		}
+		switch {
+		case ctx.Err() != nil:
+		case err != nil && !failing:
 			h.Log.Warn("peers cannot hear this speaker, and will take it for dead", "err", err)
+		case err == nil && failing:
+			h.Log.Info("peers can hear this speaker again")
 		}
 		failing = err != nil
-		// Jitter keeps speakers that were started together apart.
-		t := time.NewTimer(every - every/10 + rand.N(every/10))
 		select {
 		case <-t.C:
 		case <-h.Changed:
@@ -83,7 +92,6 @@ func (h *Hello) every() time.Duration {
 
 // renew writes the Lease once, creating it if it is not there.
 func (h *Hello) renew(ctx context.Context, every time.Duration) error {
-	// A write that hangs must not be late for the next one.
 	ctx, cancel := context.WithTimeout(ctx, every)
 	defer cancel()
 	facts, err := h.Facts()

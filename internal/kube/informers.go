@@ -1,11 +1,14 @@
 package kube
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -38,7 +41,10 @@ type Clients struct {
 func NewClients(cfg *rest.Config) (Clients, error) {
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1
-	core, err := kubernetes.NewForConfig(cfg)
+	binary := rest.CopyConfig(cfg) // which costs a third of what JSON does
+	binary.ContentType = runtime.ContentTypeProtobuf
+	binary.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	core, err := kubernetes.NewForConfig(binary)
 	if err != nil {
 		return Clients{}, fmt.Errorf("making a client: %w", err)
 	}
@@ -76,20 +82,20 @@ func (i informers) list() []cache.SharedIndexInformer {
 func newInformers(c Clients, o Options) informers {
 	core := c.Core.CoreV1().RESTClient()
 	every := func(*metav1.ListOptions) {}
-	i := informers{
-		nodes: informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode),
-		pools: informer(watch{c.Herald, "addresspools", "", every}, &v1alpha1.AddressPool{}, trim),
-	}
+	i := informers{pools: informer(watch{c.Herald, "addresspools", "", every}, &v1alpha1.AddressPool{}, trim)}
+	// SetWatchErrorHandler fails only on an informer that runs already.
+	_ = i.pools.SetWatchErrorHandlerWithContext(missing(o.Log, "addresspools."+v1alpha1.GroupVersion.Group))
 	if o.Node == "" {
 		// Services of every type: one that has changed its type away from
 		// LoadBalancer has still to be let go of.
-		i.services = informer(watch{core, "services", "", every}, &corev1.Service{}, trim)
+		i.services = informer(watch{core, "services", "", every}, &corev1.Service{}, trimService)
 		i.namespaces = informer(watch{core, "namespaces", "", every}, &corev1.Namespace{}, trim)
 		return i
 	}
 	i.services = informer(watch{core, "services", "", func(l *metav1.ListOptions) {
 		l.FieldSelector = fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)).String()
-	}}, &corev1.Service{}, trim)
+	}}, &corev1.Service{}, trimService)
+	i.nodes = informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode)
 	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", every}, &discoveryv1.EndpointSlice{}, trimSlice)
 	i.leases = informer(watch{c.Core.CoordinationV1().RESTClient(), "leases", o.Namespace, func(l *metav1.ListOptions) {
 		l.LabelSelector = labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String()
@@ -122,21 +128,38 @@ func informer(w watch, of runtime.Object, trim cache.TransformFunc) cache.Shared
 	return i
 }
 
-// handle calls changed with every object that comes, changes or goes.
-func handle(i cache.SharedIndexInformer, changed func(obj any)) error {
-	if i == nil {
-		return nil
+// missing says in plain words that the API server does not know a resource;
+// the informer tries again.
+func missing(log *slog.Logger, resource string) cache.WatchErrorHandlerWithContext {
+	return func(ctx context.Context, r *cache.Reflector, err error) {
+		if apierrors.IsNotFound(err) {
+			log.Error("waiting for a kind that the API server does not know: install Herald's CRDs", "resource", resource, "err", err)
+			return
+		}
+		cache.DefaultWatchErrorHandler(ctx, r, err)
 	}
-	_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: changed,
+}
+
+// handler calls changed with every object that comes (was is nil), changes or
+// goes (now is nil).
+func handler(changed func(was, now any)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { changed(nil, obj) },
 		UpdateFunc: func(was, now any) {
 			if a, b := asMeta(was), asMeta(now); a == nil || b == nil || a.GetResourceVersion() != b.GetResourceVersion() {
-				changed(now)
+				changed(was, now)
 			}
 		},
-		DeleteFunc: changed,
-	})
-	return err
+		DeleteFunc: func(obj any) { changed(obj, nil) },
+	}
+}
+
+// either returns now or, if that is gone, was.
+func either(was, now any) any {
+	if now != nil {
+		return now
+	}
+	return was
 }
 
 // keyOf returns namespace/name of obj, or name if it has no namespace.
@@ -180,6 +203,22 @@ func serviceOf(obj any) (string, bool) {
 func trim(obj any) (any, error) {
 	if m := asMeta(obj); m != nil {
 		m.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+// trimService drops annotations as well: kubectl keeps a copy of the whole
+// manifest there.
+func trimService(obj any) (any, error) {
+	if svc, ok := obj.(*corev1.Service); ok {
+		svc.ManagedFields = nil
+		read := map[string]string{}
+		for _, name := range []string{annotationPool, annotationWanted} {
+			if text, ok := svc.Annotations[name]; ok {
+				read[name] = text
+			}
+		}
+		svc.Annotations = read
 	}
 	return obj, nil
 }

@@ -44,6 +44,19 @@ func (o *overlay) pick(key string, cached metav1.Object) metav1.Object {
 	return wrote
 }
 
+// brought reports whether obj, which the watch has brought, is what was put
+// under key, and forgets what is not newer than obj.
+func (o *overlay) brought(key string, obj metav1.Object) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	wrote, ok := o.newer[key]
+	if !ok || obj == nil || version(obj) < version(wrote) {
+		return false
+	}
+	delete(o.newer, key)
+	return obj.GetUID() == wrote.GetUID() && obj.GetResourceVersion() == wrote.GetResourceVersion()
+}
+
 // version returns the resourceVersion of obj as a number: the API promises
 // since 1.35 that those of one kind can be compared.
 func version(obj metav1.Object) uint64 {

@@ -42,7 +42,7 @@ func (h hello) speaker(node string) snapshot.Speaker {
 //
 // A node that does not see its own Lease being renewed is cut off from the
 // API and judges nobody: what it last knew holds until it is back, and then
-// everybody has a whole Lease's time to be seen again. It must have seen its
+// everybody who was alive has a whole Lease's time to be seen again. It must have seen its
 // own Lease within half of that time, so that when the API goes away it stops
 // judging before the first of the others seems dead.
 type peers struct {
@@ -95,10 +95,7 @@ func (p *peers) alive(now time.Time) []snapshot.Speaker {
 		return p.last
 	}
 	if !was {
-		for name, peer := range p.known {
-			peer.seen = now
-			p.known[name] = peer
-		}
+		p.grace(now)
 	}
 	out := make([]snapshot.Speaker, 0, len(p.known))
 	for _, peer := range p.known {
@@ -109,6 +106,17 @@ func (p *peers) alive(now time.Time) []snapshot.Speaker {
 	slices.SortFunc(out, func(a, b snapshot.Speaker) int { return cmp.Compare(a.Node, b.Node) })
 	p.last = slices.CompactFunc(out, func(a, b snapshot.Speaker) bool { return a.Node == b.Node })
 	return p.last
+}
+
+// grace gives a whole Lease's time to everybody who was alive when this node
+// was cut off; who was dead already stays so.
+func (p *peers) grace(now time.Time) {
+	for name, peer := range p.known {
+		if slices.ContainsFunc(p.last, func(sp snapshot.Speaker) bool { return sp.Node == peer.speaker.Node }) {
+			peer.seen = now
+			p.known[name] = peer
+		}
+	}
 }
 
 func (p *peers) selfFresh(now time.Time) bool {

@@ -154,3 +154,20 @@ func TestAllAgreeInAnyOrder(t *testing.T) {
 		t.Error("speakers are not sorted")
 	}
 }
+
+func TestWhoWasDeadBeforeTheAPIWentStaysDead(t *testing.T) {
+	s := story(t)
+	s.renew("n1", "n2", "n3")
+	s.alive("n1 n2 n3")
+	for range 3 { // n3 dies; its Lease stays
+		s.after(time.Second)
+		s.renew("n1", "n2")
+	}
+	s.alive("n1 n2")
+	for range 20 { // the API is gone
+		s.after(100 * time.Millisecond)
+		s.alive("n1 n2")
+	}
+	s.renew("n1")
+	s.alive("n1 n2")
+}

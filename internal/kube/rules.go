@@ -1,6 +1,9 @@
 package kube
 
 import (
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -12,6 +15,7 @@ import (
 // rules are the selectors of one pool.
 type rules struct {
 	pool       string
+	text       string // of all selectors, for comparison
 	namespaces labels.Selector
 	services   labels.Selector
 	nodes      labels.Selector
@@ -23,6 +27,7 @@ func compileRules(c config.Config) []rules {
 	for _, p := range c.Pools {
 		out = append(out, rules{
 			pool:       p.Name,
+			text:       strings.Join([]string{p.NamespaceSelector, p.ServiceSelector, p.Layer2.NodeSelector}, "\n"),
 			namespaces: selector(p.NamespaceSelector),
 			services:   selector(p.ServiceSelector),
 			nodes:      selector(p.Layer2.NodeSelector),
@@ -41,9 +46,18 @@ func selector(text string) labels.Selector {
 	return s
 }
 
-// poolsFor returns the names of the pools that svc may take from.
+func equalRules(a, b []rules) bool {
+	return slices.EqualFunc(a, b, func(x, y rules) bool { return x.pool == y.pool && x.text == y.text })
+}
+
+// poolsFor returns the names of the pools that svc may take from. Without the
+// labels of its namespace it may take from none: a selector by what a
+// namespace has not would match.
 func poolsFor(all []rules, svc *corev1.Service, namespace map[string]string) []string {
 	var out []string
+	if namespace == nil {
+		return nil
+	}
 	for _, r := range all {
 		if r.namespaces.Matches(labels.Set(namespace)) && r.services.Matches(labels.Set(svc.Labels)) {
 			out = append(out, r.pool)

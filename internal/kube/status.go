@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -26,16 +27,27 @@ import (
 // markCondition is the condition by which Herald knows its own.
 const markCondition = controller.AddressAssigned
 
-// writers is how many writes are under way at once.
-const writers = 16
+const (
+	// writers is how many writes are under way at once.
+	writers = 16
+	// poolsEvery is the least time between two writes of the statuses of
+	// pools, which change with every address that is assigned.
+	poolsEvery = time.Second
+	// errorsNamed is how many of the errors of one Sync are said in full: without
+	// the API there is one for each Service.
+	errorsNamed = 5
+)
 
 // A StatusWriter writes what the controller has planned. It implements
-// controller.Writer.
+// controller.Writer. It belongs to the goroutine of the pass.
 type StatusWriter struct {
 	Clients Clients
 	Source  *Source // whose snapshot the plan was made of
 	Events  record.EventRecorder
 	Log     *slog.Logger
+
+	pooled time.Time   // when statuses of pools were last written
+	later  *time.Timer // rings when they may be again; nil until first needed
 }
 
 var _ controller.Writer = (*StatusWriter)(nil)
@@ -44,6 +56,9 @@ var _ controller.Writer = (*StatusWriter)(nil)
 // newest any more, or of an object that is gone, is dropped: the watch is about
 // to bring the news, and with it the next pass.
 func (w *StatusWriter) Sync(ctx context.Context, want controller.Statuses) error {
+	if len(want.Pools) > 0 && !w.poolsDue(time.Now()) {
+		want.Pools = nil
+	}
 	errs := make([]error, len(want.Services)+len(want.Pools))
 	var g errgroup.Group
 	g.SetLimit(writers)
@@ -54,11 +69,36 @@ func (w *StatusWriter) Sync(ctx context.Context, want controller.Statuses) error
 		g.Go(func() error { errs[len(want.Services)+i] = w.pool(ctx, p); return nil })
 	}
 	_ = g.Wait() // every error is in errs
+	return some(errs)
+}
+
+// poolsDue reports whether the statuses of pools may be written now, and if so
+// notes that they were. If not, it rings when they may.
+func (w *StatusWriter) poolsDue(now time.Time) bool {
+	left := poolsEvery - now.Sub(w.pooled)
+	switch {
+	case left <= 0:
+		w.pooled = now
+		return true
+	case w.later == nil:
+		w.later = time.AfterFunc(left, w.Source.o.Ring)
+	default:
+		w.later.Reset(left)
+	}
+	return false
+}
+
+// some joins errs, and only counts those beyond the first few.
+func some(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if more := len(errs) - errorsNamed; more > 0 {
+		errs = append(errs[:errorsNamed:errorsNamed], fmt.Errorf("and %d more like these", more))
+	}
 	return errors.Join(errs...)
 }
 
 func (w *StatusWriter) service(ctx context.Context, want controller.ServiceStatus) error {
-	have, ok := get[*corev1.Service](w.Source.informers.services, &w.Source.wroteServices, want.Key)
+	have, ok := w.Source.newestService(want.Key)
 	if !ok || have.ResourceVersion != want.Version {
 		return nil
 	}
@@ -75,7 +115,11 @@ func (w *StatusWriter) service(ctx context.Context, want controller.ServiceStatu
 	if err != nil {
 		return fmt.Errorf("writing the status of Service %s: %w", want.Key, err)
 	}
+	if _, err := trimService(got); err != nil {
+		return err
+	}
 	w.Source.wroteServices.put(want.Key, got)
+	// It rings: what this write has freed may be what others wait for.
 	w.Source.mark(func(d *dirty) { d.services[want.Key] = true })
 	w.Log.Info("status written", "service", want.Key, "ingress", addresses(want.Ingress), "reason", reason(want.Conditions))
 	w.tell(got, want.Events)
@@ -136,7 +180,7 @@ func conditions(have []metav1.Condition, want []snapshot.Condition, generation i
 }
 
 func (w *StatusWriter) pool(ctx context.Context, want controller.PoolStatus) error {
-	have, ok := get[*v1alpha1.AddressPool](w.Source.informers.pools, &w.Source.wrotePools, want.Name)
+	have, ok := newest[*v1alpha1.AddressPool](w.Source.informers.pools, &w.Source.wrotePools, want.Name)
 	if !ok || have.ResourceVersion != want.Version {
 		return nil
 	}
@@ -199,41 +243,4 @@ func reason(conditions []snapshot.Condition) string {
 		return ""
 	}
 	return conditions[0].Reason
-}
-
-// CatchUp returns once the Source has seen every Service as it is in the API
-// now. A new leader calls it before its first pass: its cache may lag behind
-// what the last leader wrote just before it went.
-func (w *StatusWriter) CatchUp(ctx context.Context) error {
-	for {
-		behind, err := w.behind(ctx)
-		if err == nil && !behind {
-			return nil
-		}
-		if err != nil {
-			w.Log.Warn("waiting to see all Services as they are", "err", err)
-		}
-		if !pause(ctx, catchUpEvery) {
-			return ctx.Err()
-		}
-	}
-}
-
-// behind compares the cache with a consistent read.
-func (w *StatusWriter) behind(ctx context.Context) (bool, error) {
-	if !w.Source.Synced() {
-		return true, nil
-	}
-	now, err := w.Clients.Core.CoreV1().Services("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return true, fmt.Errorf("listing Services: %w", err)
-	}
-	for i := range now.Items {
-		svc := &now.Items[i]
-		have, ok := get[*corev1.Service](w.Source.informers.services, &w.Source.wroteServices, svc.Namespace+"/"+svc.Name)
-		if !ok || version(have) < version(svc) {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -17,9 +17,11 @@ import (
 
 // A Snapshot is the cluster as one pass sees it.
 type Snapshot struct {
+	Now      time.Time // when it was taken
 	Config   config.Config
 	Problems []config.Problem // of the configuration, by Object
 	Services []Service        // by Key
+	Claims   []Claim          // by Key
 	Nodes    []Node           // by Name
 	Speakers []Speaker        // by Node; only those that are alive
 	Pools    []PoolStatus     // by Name; what the API holds, for comparison
@@ -47,6 +49,14 @@ type Service struct {
 	Pools    []string      // names of the pools whose selectors match, sorted
 	Pool     string        // the pool asked for by annotation; "" for any
 	Want     []netip.Addr
+	Claim    string // the AddressClaim asked for by annotation; "" for none
+	// Share is the key under which the Service shares its address, with those
+	// of the namespaces ShareWith as well; "" for an address of its own.
+	Share     string
+	ShareWith []string
+	// Reassign is the text of the annotation that asks for another address.
+	// Each new text asks once.
+	Reassign string
 	Invalid  string // why a request on the Service cannot be read or met; "" if it can
 	// Closed is whether the Service asks for a restriction that Herald cannot
 	// keep: rather than to everybody it is open to nobody.
@@ -68,6 +78,28 @@ func (s Service) Addrs() []netip.Addr {
 		addrs = append(addrs, in.Addr)
 	}
 	return addrs
+}
+
+// A Claim is an AddressClaim: it keeps addresses for Services of its namespace.
+type Claim struct {
+	config.Claim
+	Key        string // namespace/name
+	UID        string
+	Version    string
+	Created    time.Time
+	Pools      []string     // names of the pools whose selectors match, sorted
+	Invalid    string       // what of it cannot be read; "" if all can
+	Addrs      []netip.Addr // status.addresses
+	Conditions []Condition  // by Type
+	Observed   bool         // Conditions are of the claim as it is written now
+}
+
+// A Rest is an address that was freed a short time ago, and that only its last
+// owner may have until some time has passed.
+type Rest struct {
+	Addr  netip.Addr
+	Owner string // namespace/name of a Service
+	Until time.Time
 }
 
 // An Ingress is one entry of status.loadBalancer.ingress that has an address.
@@ -167,7 +199,9 @@ type PoolStatus struct {
 	Name       string
 	Version    string
 	V4, V6     Count
-	Conditions []Condition // by Type
+	Resting    []Rest      // by Addr
+	Conditions []Condition // Herald's own, by Type
+	Observed   bool        // Conditions are of the pool as it is written now
 }
 
 // A Count counts a pool's addresses of one family. Total saturates at

@@ -1,0 +1,62 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	// catchUpFirst is the time between the first two looks at whether the
+	// cache is behind; it doubles up to catchUpLast.
+	catchUpFirst = 50 * time.Millisecond
+	catchUpLast  = 2 * time.Second
+	// catchUpPage is how many Services are in memory twice while looking.
+	catchUpPage = 500
+)
+
+// CatchUp returns once the next Take shows every Service as it is in the API
+// now. A new leader calls it before its first pass: its cache may lag behind
+// what the last leader wrote just before it went.
+func (w *StatusWriter) CatchUp(ctx context.Context) error {
+	for wait := catchUpFirst; ; wait = min(2*wait, catchUpLast) {
+		behind, err := w.behind(ctx)
+		if err == nil && !behind {
+			// The cache may be ahead of its handlers.
+			w.Source.note(func(d *dirty) { d.all = true })
+			return nil
+		}
+		if err != nil && ctx.Err() == nil {
+			w.Log.Warn("waiting to see all Services as they are", "retry", wait, "err", err)
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// behind compares the cache with a consistent read.
+func (w *StatusWriter) behind(ctx context.Context) (bool, error) {
+	if !w.Source.Synced() {
+		return true, nil
+	}
+	page := metav1.ListOptions{Limit: catchUpPage}
+	for {
+		now, err := w.Clients.Core.CoreV1().Services("").List(ctx, page)
+		if err != nil {
+			return true, fmt.Errorf("listing Services: %w", err)
+		}
+		for i := range now.Items {
+			svc := &now.Items[i]
+			have, ok := w.Source.newestService(svc.Namespace + "/" + svc.Name)
+			if !ok || version(have) < version(svc) {
+				return true, nil
+			}
+		}
+		if page.Continue = now.Continue; page.Continue == "" {
+			return false, nil
+		}
+	}
+}

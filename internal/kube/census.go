@@ -1,0 +1,72 @@
+package kube
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+// A census is who is alive, by the last judgement of peers. It is safe for
+// concurrent use. Its methods that may lead to another judgement report
+// whether they did.
+type census struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	peers *peers
+	last  []snapshot.Speaker // replaced whole, never edited
+}
+
+func newCensus(o Options) *census { return &census{log: o.Log, peers: newPeers(o.Node)} }
+
+// alive returns the speakers that are alive, by Node.
+func (c *census) alive() []snapshot.Speaker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// observe takes in a Lease as the watch brought it.
+func (c *census) observe(l *coordinationv1.Lease, now time.Time) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.peers.observe(l, now); err != nil {
+		c.log.Warn("a speaker is passed over", "err", err)
+	}
+	return c.judgeLocked(now)
+}
+
+// forget drops a Lease that is gone.
+func (c *census) forget(lease string, now time.Time) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peers.forget(lease)
+	return c.judgeLocked(now)
+}
+
+// judge looks anew at who is alive.
+func (c *census) judge(now time.Time) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.judgeLocked(now)
+}
+
+func (c *census) judgeLocked(now time.Time) (changed bool) {
+	next := c.peers.alive(now)
+	changed = !equalSpeakers(next, c.last)
+	c.last = next
+	return changed
+}
+
+func equalSpeakers(a, b []snapshot.Speaker) bool {
+	sameLink := func(x, y snapshot.Link) bool { return x.Name == y.Name && slices.Equal(x.Prefixes, y.Prefixes) }
+	return slices.EqualFunc(a, b, func(x, y snapshot.Speaker) bool {
+		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving &&
+			slices.EqualFunc(x.Links, y.Links, sameLink)
+	})
+}

@@ -1,0 +1,194 @@
+package kube
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/herald-lb/herald/controller"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+func TestConditions(t *testing.T) {
+	then := metav1.NewTime(time.Unix(1000, 0))
+	was := func(kind string, status metav1.ConditionStatus) metav1.Condition {
+		return metav1.Condition{Type: kind, Status: status, Reason: "Old", LastTransitionTime: then}
+	}
+	assigned := snapshot.Condition{Type: markCondition, Status: true, Reason: "Assigned"}
+	tests := []struct {
+		name string
+		have []metav1.Condition
+		want []snapshot.Condition
+		says string // type status reason, and whether the time is the old one
+	}{
+		{"a first condition has the time of now", nil, []snapshot.Condition{assigned}, markCondition + " True Assigned new"},
+		{"another reason is no transition", []metav1.Condition{was(markCondition, "True")}, []snapshot.Condition{assigned}, markCondition + " True Assigned old"},
+		{"another status is", []metav1.Condition{was(markCondition, "False")}, []snapshot.Condition{assigned}, markCondition + " True Assigned new"},
+		{"what is somebody else's stays", []metav1.Condition{was("example.com/X", "True")}, []snapshot.Condition{assigned},
+			"example.com/X True Old old, " + markCondition + " True Assigned new"},
+		{"what is Herald's and not wanted goes", []metav1.Condition{was(markCondition, "True"), was(prefix+"Other", "True")}, nil, ""},
+		{"a condition without Herald's prefix is replaced by its type", []metav1.Condition{was("Ready", "True")},
+			[]snapshot.Condition{{Type: "Ready", Reason: "Overlap"}}, "Ready False Overlap new"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var says []string
+			for _, c := range conditions(tt.have, tt.want, 0) {
+				age := "new"
+				if c.LastTransitionTime == then {
+					age = "old"
+				}
+				says = append(says, strings.Join([]string{c.Type, string(c.Status), c.Reason, age}, " "))
+			}
+			if got := strings.Join(says, ", "); got != tt.says {
+				t.Errorf("got  %s\nwant %s", got, tt.says)
+			}
+		})
+	}
+}
+
+func TestServicePatchIsForOneVersionOfOneService(t *testing.T) {
+	svc := lb("ns", "a")
+	svc.UID, svc.ResourceVersion = "u", "7"
+	got, err := json.Marshal(servicePatch(svc, controller.ServiceStatus{Ingress: []snapshot.Ingress{
+		{Addr: mustAddr("192.0.2.1"), Mode: "Proxy"}, {Addr: mustAddr("2001:db8::1")}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"metadata":{"resourceVersion":"7","uid":"u"},"status":{"conditions":null,"loadBalancer":{"ingress":[{"ip":"192.0.2.1","ipMode":"Proxy"},{"ip":"2001:db8::1"}]}}}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	got, err = json.Marshal(servicePatch(svc, controller.ServiceStatus{}))
+	if err != nil || !strings.Contains(string(got), `"ingress":null`) {
+		t.Errorf("%v: a released address stays: %s", err, got)
+	}
+}
+
+// desk is a StatusWriter on a cluster of one Service, of version 1.
+func desk(t *testing.T) (*stage, *StatusWriter, *fake.Clientset) {
+	t.Helper()
+	st := newStage("")
+	svc := lb("ns", "a")
+	st.service(svc)
+	st.hear()
+	st.take()
+	client := fake.NewClientset(svc.DeepCopy())
+	return st, &StatusWriter{
+		Clients: Clients{Core: client}, Source: st.Source, Events: record.NewFakeRecorder(9), Log: slog.New(slog.DiscardHandler),
+	}, client
+}
+
+func patches(client *fake.Clientset) (n int) {
+	for _, a := range client.Actions() {
+		if a.Matches("patch", "services") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestSyncWritesOnlyOverTheVersionThatWasPlannedFor(t *testing.T) {
+	st, w, client := desk(t)
+	want := controller.Statuses{Services: []controller.ServiceStatus{{
+		Key: "ns/a", Version: "0", Ingress: []snapshot.Ingress{{Addr: mustAddr("192.0.2.1"), Mode: "Proxy"}},
+		Conditions: []snapshot.Condition{{Type: markCondition, Status: true, Reason: "Assigned", Message: "m"}},
+		Events:     []controller.Event{{Reason: "Assigned", Message: "192.0.2.1 from pool lan"}},
+	}}}
+	if err := w.Sync(t.Context(), want); err != nil || patches(client) != 0 {
+		t.Fatalf("%v, %d writes for a version that is not the newest", err, patches(client))
+	}
+	want.Services[0].Version = "1"
+	st.rings = 0
+	if err := w.Sync(t.Context(), want); err != nil || patches(client) != 1 {
+		t.Fatalf("%v, %d writes, want 1", err, patches(client))
+	}
+	svc, err := client.CoreV1().Services("ns").Get(t.Context(), "a", metav1.GetOptions{})
+	if err != nil || len(svc.Status.LoadBalancer.Ingress) != 1 || svc.Status.LoadBalancer.Ingress[0].IP != "192.0.2.1" {
+		t.Errorf("%v, status %v", err, svc.Status)
+	}
+	if got := <-w.Events.(*record.FakeRecorder).Events; got != "Normal Assigned 192.0.2.1 from pool lan" {
+		t.Errorf("event %q", got)
+	}
+	if st.rings != 1 {
+		t.Errorf("%d rings, want one: what a write has freed may be what others wait for", st.rings)
+	}
+}
+
+func TestErrorsAreNamedUpToAPoint(t *testing.T) {
+	var errs []error
+	for range 1000 {
+		errs = append(errs, errors.New("writing: connection refused"), nil)
+	}
+	got := some(errs).Error()
+	if n := strings.Count(got, "refused"); n != errorsNamed || !strings.HasSuffix(got, "and 995 more like these") {
+		t.Errorf("%d named in %q", n, got)
+	}
+	if some([]error{nil, nil}) != nil {
+		t.Error("nothing is wrong, and an error comes of it")
+	}
+	if got := some(errs[:4]).Error(); strings.Contains(got, "more") {
+		t.Errorf("of two errors not all are named: %q", got)
+	}
+}
+
+func TestPoolsAreWrittenOnceASecondAtMostAndInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rings := make(chan time.Time, 99)
+		st := newStage("")
+		st.o.Ring = func() { rings <- time.Now() }
+		w := &StatusWriter{Source: st.Source}
+		start := time.Now()
+		var wrote []time.Duration
+		for range 25 { // a Service each 100 ms
+			if w.poolsDue(time.Now()) {
+				wrote = append(wrote, time.Since(start))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		for len(wrote) < 4 { // then only the bell
+			<-rings
+			if w.poolsDue(time.Now()) {
+				wrote = append(wrote, time.Since(start))
+			}
+		}
+		if diff := cmp.Diff([]time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second}, wrote); diff != "" {
+			t.Errorf("(-want +wrote):\n%s", diff)
+		}
+	})
+}
+
+// The cache may have what its handlers have not heard of: the first plan of a
+// new leader must be made of it all the same.
+func TestCatchUpShowsTheNextTakeWhatTheLastLeaderWrote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, w, client := desk(t)
+		wrote := lb("ns", "a")
+		wrote.ResourceVersion = "10"
+		wrote.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+		if _, err := client.CoreV1().Services("ns").UpdateStatus(t.Context(), wrote, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		time.AfterFunc(5*time.Second, func() { _ = st.informers.services.GetStore().Update(wrote) })
+		if err := w.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d < 5*time.Second || d > 8*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		if got := only(t, st.take()).Ingress; len(got) != 1 {
+			t.Errorf("the address is not seen: %v", got)
+		}
+	})
+}

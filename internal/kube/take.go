@@ -1,0 +1,163 @@
+package kube
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/herald-lb/herald/config/v1alpha1"
+	"github.com/herald-lb/herald/controller"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+// Take returns the cluster as it is now; ok is false until everything has been
+// read once.
+func (s *Source) Take() (snap snapshot.Snapshot, ok bool) {
+	if !s.Synced() {
+		return snapshot.Snapshot{}, false
+	}
+	return s.take(), true
+}
+
+func (s *Source) take() snapshot.Snapshot {
+	s.mu.Lock()
+	d := s.dirty
+	s.dirty = clean()
+	s.mu.Unlock()
+
+	if d.pools && s.takePools() {
+		d.nodes = true
+		d.all = d.all || s.informers.namespaces != nil
+	}
+	if d.nodes && s.informers.nodes != nil {
+		s.takeNodes()
+	}
+	if d.all || len(d.namespaces) > 0 {
+		for _, key := range s.informers.services.GetStore().ListKeys() {
+			namespace, _, _ := strings.Cut(key, "/")
+			if d.all || d.namespaces[namespace] {
+				d.services[key] = true
+			}
+		}
+	}
+	for key := range d.services {
+		s.takeService(key)
+	}
+	return snapshot.Snapshot{
+		Config: s.config, Problems: s.problems, Nodes: s.nodes, Pools: s.pools,
+		Speakers: s.census.alive(), Services: s.services.list(),
+	}
+}
+
+// takeService converts the Service at key anew.
+func (s *Source) takeService(key string) {
+	svc, ok := s.newestService(key)
+	if !ok {
+		s.services.drop(key)
+		return
+	}
+	next := service(svc, s.o.Classes)
+	if next.Served && s.informers.slices != nil {
+		next.Endpoints = endpoints(s.slicesOf(key))
+	}
+	if s.informers.namespaces != nil {
+		next.Pools = poolsFor(s.rules, svc, s.namespaceLabels(svc.Namespace))
+	}
+	s.services.put(next)
+}
+
+// newest returns the object at key, as the watch brought it or as it was
+// written here, whichever is newer.
+func newest[T any](i cache.SharedIndexInformer, wrote *overlay, key string) (T, bool) {
+	obj, ok, err := i.GetStore().GetByKey(key)
+	if err != nil || !ok {
+		obj = nil
+	}
+	one, ok := wrote.pick(key, asMeta(obj)).(T)
+	return one, ok
+}
+
+func (s *Source) slicesOf(key string) []*discoveryv1.EndpointSlice {
+	objs, err := s.informers.slices.GetIndexer().ByIndex(indexService, key)
+	if err != nil {
+		s.o.Log.Error("reading EndpointSlices", "service", key, "err", err)
+	}
+	var out []*discoveryv1.EndpointSlice
+	for _, obj := range objs {
+		if es, ok := obj.(*discoveryv1.EndpointSlice); ok {
+			out = append(out, es)
+		}
+	}
+	return out
+}
+
+// namespaceLabels returns the labels of a Namespace, or nil while it has not
+// been read: one that has been has at least its name for a label.
+func (s *Source) namespaceLabels(name string) map[string]string {
+	obj, ok, err := s.informers.namespaces.GetStore().GetByKey(name)
+	if ns, is := obj.(*corev1.Namespace); is && ok && err == nil {
+		return ns.Labels
+	}
+	return nil
+}
+
+// takePools compiles the pools, and reports whether their selectors have
+// changed. All else may change with each address that is assigned.
+func (s *Source) takePools() (selectors bool) {
+	var objs []v1alpha1.AddressPool
+	for _, key := range slices.Sorted(slices.Values(s.informers.pools.GetStore().ListKeys())) {
+		if p, ok := newest[*v1alpha1.AddressPool](s.informers.pools, &s.wrotePools, key); ok {
+			objs = append(objs, *p)
+		}
+	}
+	problems, rules := s.problems, s.rules
+	s.config, s.problems = v1alpha1.Compile(objs, s.config)
+	if !slices.Equal(problems, s.problems) {
+		for _, p := range s.problems {
+			s.o.Log.Warn("configuration", "pool", p.Object, "field", p.Field, "reason", p.Reason, "detail", p.Detail)
+		}
+	}
+	s.pools = make([]snapshot.PoolStatus, 0, len(objs))
+	for _, p := range objs {
+		s.pools = append(s.pools, poolStatus(p))
+	}
+	s.rules = compileRules(s.config)
+	return !equalRules(rules, s.rules)
+}
+
+func (s *Source) takeNodes() {
+	byName := map[string]snapshot.Node{}
+	for _, obj := range s.informers.nodes.GetStore().List() {
+		if n, ok := obj.(*corev1.Node); ok {
+			next := node(n)
+			next.Announces = announcedFrom(s.rules, n.Labels)
+			byName[n.Name] = next
+		}
+	}
+	s.nodes = make([]snapshot.Node, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		s.nodes = append(s.nodes, byName[name])
+	}
+}
+
+// poolStatus converts the status of p; of its conditions, Herald's own.
+func poolStatus(p v1alpha1.AddressPool) snapshot.PoolStatus {
+	out := snapshot.PoolStatus{Name: p.Name, Version: p.ResourceVersion}
+	if c := p.Status.IPv4; c != nil {
+		out.V4 = snapshot.Count(*c)
+	}
+	if c := p.Status.IPv6; c != nil {
+		out.V6 = snapshot.Count(*c)
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == controller.Ready {
+			out.Conditions = append(out.Conditions, condition(c))
+			out.Observed = c.ObservedGeneration == p.Generation
+		}
+	}
+	return out
+}
