@@ -76,7 +76,7 @@ func (b *bid) has(addr netip.Addr) bool {
 // abstain closes what b may not fill: who asked for addresses by name, though
 // for none of a wanted family, gets no other ones instead.
 func (b *bid) abstain() {
-	if len(b.stray) == 0 || b.usesClaim() || slices.ContainsFunc(b.slots, func(s slot) bool { return s.want.IsValid() }) {
+	if len(b.stray) == 0 || slices.ContainsFunc(b.slots, func(s slot) bool { return s.want.IsValid() }) {
 		return
 	}
 	for i := range b.slots {

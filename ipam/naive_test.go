@@ -214,10 +214,7 @@ func (n *naivePlan) choices(b *naiveBid, f Family, t turn) (out []netip.Addr) {
 		out = append(out, past...)
 	}
 	if t > restored || b.Require {
-		later := n.later(b, f, t)
-		if !n.adrift(b, f) || t > restored || b.Require {
-			out = append(out, later...)
-		}
+		out = append(out, n.later(b, f, t)...)
 	}
 	return slices.DeleteFunc(out, func(a netip.Addr) bool { return !automatic(a) })
 }
@@ -297,17 +294,13 @@ func (n *naivePlan) may(b *naiveBid, f Family, a netip.Addr) bool {
 
 func (n *naivePlan) rest(b *naiveBid, a netip.Addr) (until int64) {
 	for _, r := range n.Resting {
-		if r.Addr == a && r.Until > n.Now {
-			if r.Owner == b.Owner {
-				return 0
-			}
-			until = max(until, r.Until)
+		if r.Addr != a || r.Until <= n.Now {
+			continue
 		}
-	}
-	for _, r := range n.Resting {
-		if r.Addr == a && r.Until > n.Now && r.Owner == b.Owner {
+		if r.Owner == b.Owner {
 			return 0
 		}
+		until = max(until, r.Until)
 	}
 	return until
 }

@@ -273,6 +273,16 @@ func TestPlan(t *testing.T) {
 		},
 		want: []string{"a 192.0.2.1@lan 2001:db8::1@six", "b IPv6:NotEligible"},
 	}, {
+		name:  "whoever comes to require both families keeps what it has and gets the other",
+		pools: []Pool{lan, six},
+		reqs:  []Request{request("a", require, held("192.0.2.3"), pools("lan", "six"))},
+		want:  []string{"a 192.0.2.3@lan 2001:db8::1@six"},
+	}, {
+		name:  "whoever wants its families in another order keeps both",
+		pools: []Pool{lan, six},
+		reqs:  []Request{request("a", families(IPv6, IPv4), held("192.0.2.3", "2001:db8::3"), pools("lan", "six"))},
+		want:  []string{"a 2001:db8::3@six 192.0.2.3@lan"},
+	}, {
 		name:  "an owner that wants no family gives up all and gets nothing",
 		pools: []Pool{lan},
 		reqs:  []Request{request("a", families(), held("192.0.2.1"))},

@@ -184,15 +184,15 @@ func TestRangesAreSets(t *testing.T) {
 		lost := map[int]int{} // loser to winner at any address
 		for n := range byte(16) {
 			for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, n}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: n})} {
-				if got, want := in(minus, addr), in(a, addr) && !in(b, addr); got != want {
+				if got, want := within(minus, addr), within(a, addr) && !within(b, addr); got != want {
 					t.Fatalf("round %d: %v minus %v is %v: has %s: %v", round, a, b, minus, addr, got)
 				}
-				winner := slices.IndexFunc(sets, func(s []Range) bool { return in(s, addr) })
+				winner := slices.IndexFunc(sets, func(s []Range) bool { return within(s, addr) })
 				for i := range sets {
-					if got, want := in(kept[i], addr), winner == i; got != want {
+					if got, want := within(kept[i], addr), winner == i; got != want {
 						t.Fatalf("round %d: %v became %v: set %d has %s: %v", round, sets, kept, i, addr, got)
 					}
-					if winner >= 0 && winner < i && in(sets[i], addr) {
+					if winner >= 0 && winner < i && within(sets[i], addr) {
 						lost[i] = winner
 					}
 				}
@@ -202,14 +202,14 @@ func TestRangesAreSets(t *testing.T) {
 			t.Fatalf("round %d: %v: clashes %v, but lost %v", round, sets, clashes, lost)
 		}
 		for _, c := range clashes {
-			if c.Winner >= c.Loser || !in(sets[c.Winner], c.Range.First) || !in(sets[c.Loser], c.Range.First) || !in(sets[c.Loser], c.Range.Last) {
+			if c.Winner >= c.Loser || !within(sets[c.Winner], c.Range.First) || !within(sets[c.Loser], c.Range.First) || !within(sets[c.Loser], c.Range.Last) {
 				t.Fatalf("round %d: %v: wrong clash %v", round, sets, c)
 			}
 		}
 	}
 }
 
-func in(ranges []Range, addr netip.Addr) bool {
+func within(ranges []Range, addr netip.Addr) bool {
 	return slices.ContainsFunc(ranges, func(r Range) bool { return r.Contains(addr) })
 }
 

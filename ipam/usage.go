@@ -43,68 +43,53 @@ func Count(p Pool, family Family) int64 {
 
 // Use returns the usage of every pool of w under grants, by Pool.
 func Use(w World, grants []Grant) []Usage {
-	u := usage{pools: make(map[string]Pool, len(w.Pools)), seen: make(map[netip.Addr]bool, len(grants))}
-	for _, p := range w.Pools {
-		u.pools[p.Name] = p
-		u.sets = append(u.sets, p)
+	l := newLedger(World{Pools: w.Pools}) // to find pools by address
+	u := usage{
+		seen:     make(map[netip.Addr]bool, len(grants)),
+		assigned: make([][2]int64, len(l.pools)), unfree: make([][2]int64, len(l.pools)),
 	}
-	slices.SortFunc(u.sets, func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) })
-	u.assigned, u.unfree = make(map[tallyKey]int64), make(map[tallyKey]int64)
 	for _, g := range grants {
 		for _, a := range g.Addrs {
-			u.note(a.Addr, a.Pool, true)
+			u.note(l, a.Addr, 1)
 		}
 	}
-	var l ledger // only to find pools by address
-	if len(w.Reserved)+len(w.Resting) > 0 {
-		l = *newLedger(World{Pools: w.Pools})
-	}
 	for a := range w.Reserved {
-		u.note(a, l.nameOf(a), false)
+		u.note(l, a, 0)
 	}
 	for _, r := range w.Resting {
 		if r.Until > w.Now {
-			u.note(r.Addr, l.nameOf(r.Addr), false)
+			u.note(l, r.Addr, 0)
 		}
 	}
-	uses := make([]Usage, 0, len(u.sets))
-	for _, p := range u.sets {
-		uses = append(uses, Usage{p.Name, u.tally(p, IPv4), u.tally(p, IPv6)})
+	uses := make([]Usage, 0, len(l.pools))
+	for i, p := range l.pools {
+		uses = append(uses, Usage{p.Name, u.tally(i, p, IPv4), u.tally(i, p, IPv6)})
 	}
+	slices.SortFunc(uses, func(a, b Usage) int { return cmp.Compare(a.Pool, b.Pool) })
 	return uses
 }
 
-// usage is a Use while it is being counted.
+// usage is a Use while it is being counted, by pool and family.
 type usage struct {
-	sets             []Pool // by Name
-	pools            map[string]Pool
-	seen             map[netip.Addr]bool
-	assigned, unfree map[tallyKey]int64
+	seen     map[netip.Addr]bool
+	assigned [][2]int64
+	unfree   [][2]int64 // addresses that no newcomer may have
 }
 
-type tallyKey struct {
-	pool   string
-	family Family
-}
-
-// note counts addr, of pool, once.
-func (u *usage) note(addr netip.Addr, pool string, assigned bool) {
-	if pool == "" || u.seen[addr] {
+// note counts addr once.
+func (u *usage) note(l *ledger, addr netip.Addr, assigned int64) {
+	i, f := l.poolAt(addr), FamilyOf(addr).index()
+	if i < 0 || u.seen[addr] {
 		return
 	}
 	u.seen[addr] = true
-	k := tallyKey{pool, FamilyOf(addr)}
-	if assigned {
-		u.assigned[k]++
-	}
-	if !u.pools[pool].SkipFirstLast || !isEdge(addr) {
-		u.unfree[k]++
+	u.assigned[i][f] += assigned
+	if l.handsOut(i, addr) {
+		u.unfree[i][f]++
 	}
 }
 
-func (u *usage) tally(p Pool, f Family) Tally {
-	k := tallyKey{p.Name, f}
-	t := Tally{Total: Count(p, f), Assigned: u.assigned[k]}
-	t.Free = max(t.Total-u.unfree[k], 0)
-	return t
+func (u *usage) tally(i int, p Pool, f Family) Tally {
+	total := Count(p, f)
+	return Tally{Total: total, Assigned: u.assigned[i][f.index()], Free: max(total-u.unfree[i][f.index()], 0)}
 }

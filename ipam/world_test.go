@@ -160,11 +160,11 @@ func mutate(rnd *rand.Rand, w *World) {
 }
 
 // write writes grants into the statuses that the next plan reads. A write that
-// fails leaves the old status. Whoever has moved on purpose stays from then on.
+// fails leaves the old status, one for an owner that is gone does nothing. Whoever has moved on purpose stays from then on.
 func write(w *World, grants []Grant, fails func() bool) {
 	for _, g := range grants {
 		i := slices.IndexFunc(w.Requests, func(r Request) bool { return r.Owner == g.Owner })
-		if fails() {
+		if i < 0 || fails() {
 			continue
 		}
 		r := &w.Requests[i]
