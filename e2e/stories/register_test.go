@@ -172,20 +172,27 @@ func (r *register) versions() map[string]string {
 	return all
 }
 
-// check reports what went wrong so far.
-func (r *register) check(t testing.TB) {
-	t.Helper()
+// complaints returns what went wrong since it was last asked.
+func (r *register) complaints() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	wrong := r.wrong
+	r.wrong = nil
+	return wrong
+}
+
+// check reports what went wrong since it was last asked.
+func (r *register) check(t testing.TB) {
+	t.Helper()
 	const enough = 10
-	for i, wrong := range r.wrong {
+	wrong := r.complaints()
+	for i, w := range wrong {
 		if i == enough {
-			t.Errorf("and %d more like these", len(r.wrong)-enough)
+			t.Errorf("and %d more like these", len(wrong)-enough)
 			break
 		}
-		t.Error(wrong)
+		t.Error(w)
 	}
-	r.wrong = nil
 }
 
 // plain returns a Service of type LoadBalancer without pods. It asks for no
