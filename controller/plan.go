@@ -45,16 +45,16 @@ func serviceStatus(svc snapshot.Service, c config.Config, grants map[string]ipam
 	grant, planned := grants[svc.Key]
 	switch {
 	case svc.Served && !planned:
-		want.Ingress = svc.Ingress
+		want.Ingress, want.Leave = svc.Ingress, true
 		want.Conditions = assignment(false, ForeignAddress, fmt.Sprintf(
-			"status.loadBalancer holds %s, which no AddressPool covers and Herald has not assigned; clear the status or add a pool that covers it", list(svc.Addrs())))
+			"status.loadBalancer holds %s, which no AddressPool covers and Herald has not assigned; clear the status, or give the Service a class that says who serves it", cmp.Or(list(svc.Addrs()), "a host name")))
 	case svc.Served:
 		for _, a := range grant.Addrs {
 			want.Ingress = append(want.Ingress, snapshot.Ingress{Addr: a.Addr, Mode: mode(c, a.Addr)})
 		}
 		want.Conditions = append(verdict(svc, grant), reassigned(svc, grant)...)
 	case !svc.Ours:
-		want.Ingress = svc.Ingress // somebody else's, or nobody's
+		want.Ingress, want.Leave = svc.Ingress, true // somebody else's, or nobody's
 	}
 	return want
 }

@@ -67,6 +67,7 @@ type ServiceStatus struct {
 	UID     string
 	Version string // write only over this resourceVersion
 	Ingress []snapshot.Ingress
+	Leave   bool // Ingress is somebody else's: it is not written
 	// Conditions are all of Herald's own; none takes Herald's away.
 	Conditions []snapshot.Condition
 	Events     []Event

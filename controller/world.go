@@ -73,10 +73,11 @@ func holders(s snapshot.Snapshot) map[string][]netip.Addr {
 }
 
 // foreign reports whether the status of svc was written by somebody else: it
-// holds addresses, bears no mark of Herald, and no pool covers any of them.
+// bears no mark of Herald, and holds host names, or addresses of which no pool
+// covers any.
 func foreign(svc snapshot.Service, c config.Config) bool {
 	covered := func(in snapshot.Ingress) bool { return c.PoolOf(in.Addr).Name != "" }
-	return !svc.Ours && len(svc.Ingress) > 0 && !slices.ContainsFunc(svc.Ingress, covered)
+	return !svc.Ours && (svc.Named || len(svc.Ingress) > 0 && !slices.ContainsFunc(svc.Ingress, covered))
 }
 
 // request turns svc into a request. One that cannot be read asks for nothing

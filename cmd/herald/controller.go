@@ -28,6 +28,7 @@ const heraldClass = "herald-lb.io/herald"
 func classFlags(cmd *cobra.Command, c *kube.Classes) {
 	cmd.Flags().StringSliceVar(&c.Names, "class", []string{heraldClass}, "spec.loadBalancerClass values to serve")
 	cmd.Flags().BoolVar(&c.Default, "default-class", true, "serve Services without a loadBalancerClass, too")
+	cmd.Flags().BoolVar(&c.MetalLB, "metallb-annotations", false, "read MetalLB's annotations on Services as well as Herald's, which win")
 }
 
 func controllerCommand() *cobra.Command {
@@ -90,7 +91,12 @@ func assign(ctx context.Context, source *kube.Source, writer *kube.StatusWriter,
 		return // only the end of ctx ends it early
 	}
 	defer h.rest()
-	c := &controller.Controller{Take: source.Take, Writer: writer, Passed: h.pass}
+	alarm := time.AfterFunc(resync, bell.Ring)
+	defer alarm.Stop()
+	c := &controller.Controller{
+		Take: source.Take, Writer: writer, Passed: h.pass,
+		Wake: func(at time.Time) { alarm.Reset(max(0, time.Until(at))) },
+	}
 	l := loop.Loop{Bell: bell, Pass: h.watch(c.Pass), Gap: time.Millisecond, Resync: resync, Retry: 100 * time.Millisecond, Log: log}
 	l.Run(ctx)
 }

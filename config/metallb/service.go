@@ -51,6 +51,17 @@ func Annotations(all map[string]string) map[string]string {
 	return out
 }
 
+// IsAnnotation reports whether key is one of MetalLB's annotations that
+// Annotations reads.
+func IsAnnotation(key string) bool {
+	for _, p := range prefixes {
+		if name, ok := strings.CutPrefix(key, p); ok && equivalents[name] != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // metallbKeys returns those of annotations that are MetalLB's, sorted.
 func metallbKeys(annotations map[string]string) []string {
 	var keys []string

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/herald-lb/herald/config/v1alpha1"
 )
 
 const (
@@ -25,7 +27,7 @@ func (w *StatusWriter) CatchUp(ctx context.Context) error {
 		behind, err := w.behind(ctx)
 		if err == nil && !behind {
 			// The cache may be ahead of its handlers.
-			w.Source.note(func(d *dirty) { d.all = true })
+			w.Source.note(func(d *dirty) { d.all, d.claims = true, true })
 			return nil
 		}
 		if err != nil && ctx.Err() == nil {
@@ -41,6 +43,9 @@ func (w *StatusWriter) CatchUp(ctx context.Context) error {
 func (w *StatusWriter) behind(ctx context.Context) (bool, error) {
 	if !w.Source.Synced() {
 		return true, nil
+	}
+	if behind, err := w.claimsBehind(ctx); behind || err != nil {
+		return true, err
 	}
 	page := metav1.ListOptions{Limit: catchUpPage}
 	for {
@@ -59,4 +64,23 @@ func (w *StatusWriter) behind(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
+}
+
+// claimsBehind is behind for AddressClaims, which hold addresses, too.
+func (w *StatusWriter) claimsBehind(ctx context.Context) (bool, error) {
+	if w.Source.informers.claims == nil {
+		return false, nil
+	}
+	var now v1alpha1.AddressClaimList
+	if err := w.Clients.Herald.Get().Resource("addressclaims").Do(ctx).Into(&now); err != nil {
+		return true, fmt.Errorf("listing AddressClaims: %w", err)
+	}
+	for i := range now.Items {
+		c := &now.Items[i]
+		have, ok := newest[*v1alpha1.AddressClaim](w.Source.informers.claims, &w.Source.wroteClaims, c.Namespace+"/"+c.Name)
+		if !ok || version(have) < version(c) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,13 +13,6 @@ import (
 	"github.com/herald-lb/herald/ipam"
 )
 
-// Annotations that Herald reads on a Service.
-const (
-	prefix           = "herald-lb.io/"
-	annotationPool   = prefix + "pool"      // name of an AddressPool
-	annotationWanted = prefix + "addresses" // one address of each family, separated by a comma
-)
-
 // labelExclude keeps a node out of every load balancer; see
 // https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-exclude-from-external-load-balancers
 const labelExclude = corev1.LabelNodeExcludeBalancers
@@ -29,6 +21,7 @@ const labelExclude = corev1.LabelNodeExcludeBalancers
 type Classes struct {
 	Names   []string // of spec.loadBalancerClass
 	Default bool     // Services without a class, too
+	MetalLB bool     // read MetalLB's annotations as well as Herald's
 }
 
 // serves reports whether svc asks for an address, and asks Herald.
@@ -48,22 +41,18 @@ func service(svc *corev1.Service, c Classes) snapshot.Service {
 		Key: svc.Namespace + "/" + svc.Name, Namespace: svc.Namespace, Name: svc.Name,
 		UID: string(svc.UID), Version: svc.ResourceVersion, Created: svc.CreationTimestamp.Time,
 		Served: c.serves(svc),
-		Pool:   svc.Annotations[annotationPool],
 		Local:  svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 	}
 	for _, f := range svc.Spec.IPFamilies {
 		s.Families = append(s.Families, family(f))
 	}
 	s.Require = svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack
-	s.Want, s.Invalid = requested(svc)
-	if len(svc.Spec.LoadBalancerSourceRanges) > 0 {
-		s.Closed = true
-		s.Invalid = "spec.loadBalancerSourceRanges: Herald cannot restrict sources yet and lets nobody in rather than everybody; remove the field and restrict sources with a NetworkPolicy"
-	}
+	annotate(&s, svc, c.MetalLB)
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if a, err := netip.ParseAddr(in.IP); err == nil {
 			s.Ingress = append(s.Ingress, snapshot.Ingress{Addr: a.Unmap(), Mode: ipMode(in)})
 		}
+		s.Named = s.Named || in.Hostname != ""
 	}
 	for _, c := range svc.Status.Conditions {
 		if strings.HasPrefix(c.Type, prefix) {
@@ -103,32 +92,6 @@ func proto(p corev1.Protocol) snapshot.Proto {
 		return snapshot.SCTP
 	}
 	return snapshot.TCP
-}
-
-// requested returns the addresses that svc asks for by annotation or by the
-// deprecated spec.loadBalancerIP, and what is wrong with the request.
-func requested(svc *corev1.Service) (want []netip.Addr, invalid string) {
-	field, text := "spec.loadBalancerIP", svc.Spec.LoadBalancerIP
-	if a, ok := svc.Annotations[annotationWanted]; ok {
-		field, text = "annotation "+annotationWanted, a
-	}
-	if text == "" {
-		return nil, ""
-	}
-	seen := map[bool]bool{}
-	for _, word := range strings.Split(text, ",") {
-		a, err := netip.ParseAddr(strings.TrimSpace(word))
-		if err != nil || a.Zone() != "" {
-			return nil, fmt.Sprintf("%s: %q is no IP address; write one address of each family, separated by a comma", field, word)
-		}
-		a = a.Unmap()
-		if seen[a.Is4()] {
-			return nil, fmt.Sprintf("%s: %q has two addresses of one family; write one of each at most", field, text)
-		}
-		seen[a.Is4()] = true
-		want = append(want, a)
-	}
-	return want, ""
 }
 
 // endpoints converts the EndpointSlices of one Service. An endpoint that

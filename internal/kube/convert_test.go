@@ -2,6 +2,7 @@ package kube
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestServiceCarriesWhatPlansNeed(t *testing.T) {
 		},
 	}, Classes{Default: true})
 	want := snapshot.Service{
-		Key: "ns/a", Namespace: "ns", Name: "a", UID: "u", Version: "7", Created: created, Served: true, Ours: true,
+		Key: "ns/a", Namespace: "ns", Name: "a", UID: "u", Version: "7", Created: created, Served: true, Ours: true, Named: true,
 		Families: []ipam.Family{ipam.IPv6, ipam.IPv4}, Require: true, Pool: "lan", Local: true,
 		Want:       []netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("2001:db8::9")},
 		Ingress:    []snapshot.Ingress{{Addr: netip.MustParseAddr("192.0.2.1"), Mode: "Proxy"}},
@@ -88,15 +89,46 @@ func TestRequestsThatCannotBeReadNameTheFieldAndTheRemedy(t *testing.T) {
 		"fe80::1%eth0":            `is no IP address`,
 		"2001:db8::1,2001:db8::2": `has two addresses of one family`,
 	} {
-		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{annotationWanted: text}}}
-		addrs, invalid := requested(svc)
+		addrs, invalid := requested("annotation "+annotationWanted, text)
 		if addrs != nil || !strings.Contains(invalid, want) || !strings.Contains(invalid, annotationWanted) {
 			t.Errorf("%q: %v, %q; want %q", text, addrs, invalid, want)
 		}
 	}
 	svc := &corev1.Service{Spec: corev1.ServiceSpec{LoadBalancerIP: "x"}}
-	if _, invalid := requested(svc); !strings.Contains(invalid, "spec.loadBalancerIP") {
-		t.Errorf("%q does not name the field", invalid)
+	if got := service(svc, Classes{}); !strings.Contains(got.Invalid, "spec.loadBalancerIP") {
+		t.Errorf("%q does not name the field", got.Invalid)
+	}
+}
+
+func TestAnnotationsAreReadOrSaidToBeWrong(t *testing.T) {
+	read := func(metalLB bool, annotations map[string]string) snapshot.Service {
+		return service(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: annotations}}, Classes{MetalLB: metalLB})
+	}
+	got := read(false, map[string]string{
+		annotationClaim: "web", annotationShare: "k", annotationWith: "a, b,", annotationReassign: "now",
+		"example.com/else": "x", "metallb.io/address-pool": "theirs",
+	})
+	if got.Invalid != "" || got.Claim != "web" || got.Share != "k" || got.Reassign != "now" || got.Pool != "" ||
+		!slices.Equal(got.ShareWith, []string{"a", "b"}) {
+		t.Errorf("read %+v", got)
+	}
+	if got := read(false, map[string]string{"herald-lb.io/pol": "lan"}); !strings.Contains(got.Invalid, "herald-lb.io/pol is not known") {
+		t.Errorf("an unknown annotation: %q", got.Invalid)
+	}
+	if got := read(false, map[string]string{annotationWith: "a"}); !strings.Contains(got.Invalid, annotationShare) {
+		t.Errorf("share-with without a key: %q", got.Invalid)
+	}
+	theirs := map[string]string{"metallb.io/address-pool": "theirs", "metallb.io/allow-shared-ip": "k", "metallb.io/loadBalancerIPs": "192.0.2.9"}
+	if got := read(true, theirs); got.Pool != "theirs" || got.Share != "k" || len(got.Want) != 1 || got.Invalid != "" {
+		t.Errorf("MetalLB's annotations: %+v", got)
+	}
+	theirs[annotationPool] = "ours"
+	if got := read(true, theirs); got.Pool != "ours" {
+		t.Errorf("Herald's annotation does not win: %q", got.Pool)
+	}
+	kept := trimAnnotations(map[string]string{annotationPool: "", "metallb.io/address-pool": "", "kubectl.kubernetes.io/last-applied-configuration": ""})
+	if len(kept) != 2 {
+		t.Errorf("kept %v", kept)
 	}
 }
 
@@ -111,8 +143,7 @@ func FuzzRequested(f *testing.F) {
 	f.Add("192.0.2.1,2001:db8::1")
 	f.Add("::ffff:192.0.2.1")
 	f.Fuzz(func(t *testing.T, text string) {
-		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{annotationWanted: text}}}
-		addrs, invalid := requested(svc)
+		addrs, invalid := requested("annotation "+annotationWanted, text)
 		if text != "" && (len(addrs) == 0) == (invalid == "") {
 			t.Fatalf("%q: %v and %q", text, addrs, invalid)
 		}

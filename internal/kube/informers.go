@@ -66,12 +66,12 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 
 // informers are the watches of a Source; nil where it has no use for one.
 type informers struct {
-	services, slices, nodes, pools, namespaces, leases cache.SharedIndexInformer
+	services, slices, nodes, pools, claims, namespaces, leases cache.SharedIndexInformer
 }
 
 func (i informers) list() []cache.SharedIndexInformer {
 	var out []cache.SharedIndexInformer
-	for _, one := range []cache.SharedIndexInformer{i.services, i.slices, i.nodes, i.pools, i.namespaces, i.leases} {
+	for _, one := range []cache.SharedIndexInformer{i.services, i.slices, i.nodes, i.pools, i.claims, i.namespaces, i.leases} {
 		if one != nil {
 			out = append(out, one)
 		}
@@ -82,7 +82,10 @@ func (i informers) list() []cache.SharedIndexInformer {
 func newInformers(c Clients, o Options) informers {
 	core := c.Core.CoreV1().RESTClient()
 	every := func(*metav1.ListOptions) {}
-	i := informers{pools: informer(watch{c.Herald, "addresspools", "", every}, &v1alpha1.AddressPool{}, trim)}
+	i := informers{
+		pools: informer(watch{c.Herald, "addresspools", "", every}, &v1alpha1.AddressPool{}, trim),
+		nodes: informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode),
+	}
 	// SetWatchErrorHandler fails only on an informer that runs already.
 	_ = i.pools.SetWatchErrorHandlerWithContext(missing(o.Log, "addresspools."+v1alpha1.GroupVersion.Group))
 	if o.Node == "" {
@@ -90,12 +93,13 @@ func newInformers(c Clients, o Options) informers {
 		// LoadBalancer has still to be let go of.
 		i.services = informer(watch{core, "services", "", every}, &corev1.Service{}, trimService)
 		i.namespaces = informer(watch{core, "namespaces", "", every}, &corev1.Namespace{}, trim)
+		i.claims = informer(watch{c.Herald, "addressclaims", "", every}, &v1alpha1.AddressClaim{}, trim)
+		_ = i.claims.SetWatchErrorHandlerWithContext(missing(o.Log, "addressclaims."+v1alpha1.GroupVersion.Group))
 		return i
 	}
 	i.services = informer(watch{core, "services", "", func(l *metav1.ListOptions) {
 		l.FieldSelector = fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)).String()
 	}}, &corev1.Service{}, trimService)
-	i.nodes = informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode)
 	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", every}, &discoveryv1.EndpointSlice{}, trimSlice)
 	i.leases = informer(watch{c.Core.CoordinationV1().RESTClient(), "leases", o.Namespace, func(l *metav1.ListOptions) {
 		l.LabelSelector = labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String()
@@ -207,18 +211,10 @@ func trim(obj any) (any, error) {
 	return obj, nil
 }
 
-// trimService drops annotations as well: kubectl keeps a copy of the whole
-// manifest there.
 func trimService(obj any) (any, error) {
 	if svc, ok := obj.(*corev1.Service); ok {
 		svc.ManagedFields = nil
-		read := map[string]string{}
-		for _, name := range []string{annotationPool, annotationWanted} {
-			if text, ok := svc.Annotations[name]; ok {
-				read[name] = text
-			}
-		}
-		svc.Annotations = read
+		svc.Annotations = trimAnnotations(svc.Annotations)
 	}
 	return obj, nil
 }

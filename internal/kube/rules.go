@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -50,16 +49,17 @@ func equalRules(a, b []rules) bool {
 	return slices.EqualFunc(a, b, func(x, y rules) bool { return x.pool == y.pool && x.text == y.text })
 }
 
-// poolsFor returns the names of the pools that svc may take from. Without the
+// poolsFor returns the names of the pools that an object may take from, by its
+// labels and those of its namespace. Without the
 // labels of its namespace it may take from none: a selector by what a
 // namespace has not would match.
-func poolsFor(all []rules, svc *corev1.Service, namespace map[string]string) []string {
+func poolsFor(all []rules, object, namespace map[string]string) []string {
 	var out []string
 	if namespace == nil {
 		return nil
 	}
 	for _, r := range all {
-		if r.namespaces.Matches(labels.Set(namespace)) && r.services.Matches(labels.Set(svc.Labels)) {
+		if r.namespaces.Matches(labels.Set(namespace)) && r.services.Matches(labels.Set(object)) {
 			out = append(out, r.pool)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +39,7 @@ type Source struct {
 	heard     []cache.InformerSynced // by each handler: it has heard of all that was there at first
 	census    *census
 
-	wroteServices, wrotePools overlay // what was written here
+	wroteServices, wrotePools, wroteClaims overlay // what was written here
 
 	mu    sync.Mutex
 	dirty dirty
@@ -48,6 +50,7 @@ type Source struct {
 	config   config.Config
 	problems []config.Problem
 	pools    []snapshot.PoolStatus
+	claims   []snapshot.Claim
 	rules    []rules
 }
 
@@ -58,6 +61,7 @@ type dirty struct {
 	all        bool            // every Service
 	nodes      bool
 	pools      bool
+	claims     bool
 }
 
 func clean() dirty { return dirty{services: map[string]bool{}, namespaces: map[string]bool{}} }
@@ -70,7 +74,7 @@ func NewSource(c Clients, o Options) (*Source, error) {
 
 func newSource(i informers, o Options) *Source {
 	s := &Source{o: o, informers: i, census: newCensus(o), dirty: clean()}
-	s.dirty.all, s.dirty.nodes, s.dirty.pools = true, true, true
+	s.dirty.all, s.dirty.nodes, s.dirty.pools, s.dirty.claims = true, true, true, true
 	return s
 }
 
@@ -83,8 +87,9 @@ func (s *Source) listen() error {
 	}{
 		{i.services, s.serviceChanged},
 		{i.slices, s.sliceChanged},
-		{i.nodes, func(any, any) { s.mark(func(d *dirty) { d.nodes = true }) }},
+		{i.nodes, s.nodeChanged},
 		{i.pools, s.poolChanged},
+		{i.claims, s.claimChanged},
 		{i.namespaces, s.namespaceChanged},
 		{i.leases, s.leaseChanged},
 	} {
@@ -115,6 +120,27 @@ func (s *Source) poolChanged(was, now any) {
 	s.mark(func(d *dirty) { d.pools = true })
 }
 
+func (s *Source) claimChanged(was, now any) {
+	if s.wroteClaims.brought(keyOf(either(was, now)), asMeta(now)) {
+		return
+	}
+	s.mark(func(d *dirty) { d.claims = true })
+}
+
+// nodeChanged passes over what a kubelet reports from time to time.
+func (s *Source) nodeChanged(was, now any) {
+	a, before := was.(*corev1.Node)
+	b, after := now.(*corev1.Node)
+	if before && after && maps.Equal(a.Labels, b.Labels) && equalNodes(node(a), node(b)) {
+		return
+	}
+	s.mark(func(d *dirty) { d.nodes = true })
+}
+
+func equalNodes(a, b snapshot.Node) bool {
+	return a.Excluded == b.Excluded && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
+}
+
 // sliceChanged marks two Services if the slice has moved between them.
 func (s *Source) sliceChanged(was, now any) {
 	for _, obj := range []any{was, now} {
@@ -126,7 +152,7 @@ func (s *Source) sliceChanged(was, now any) {
 
 func (s *Source) namespaceChanged(was, now any) {
 	name := keyOf(either(was, now))
-	s.mark(func(d *dirty) { d.namespaces[name] = true })
+	s.mark(func(d *dirty) { d.namespaces[name], d.claims = true, true })
 }
 
 func (s *Source) leaseChanged(was, now any) {

@@ -17,9 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/utils/ptr"
 
-	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/controller"
 	"github.com/herald-lb/herald/internal/snapshot"
 )
@@ -59,14 +57,21 @@ func (w *StatusWriter) Sync(ctx context.Context, want controller.Statuses) error
 	if len(want.Pools) > 0 && !w.poolsDue(time.Now()) {
 		want.Pools = nil
 	}
-	errs := make([]error, len(want.Services)+len(want.Pools))
+	var writes []func() error
+	for _, c := range want.Claims { // Services wait for them
+		writes = append(writes, func() error { return w.claim(ctx, c) })
+	}
+	for _, s := range want.Services {
+		writes = append(writes, func() error { return w.service(ctx, s) })
+	}
+	for _, p := range want.Pools {
+		writes = append(writes, func() error { return w.pool(ctx, p) })
+	}
+	errs := make([]error, len(writes))
 	var g errgroup.Group
 	g.SetLimit(writers)
-	for i, s := range want.Services {
-		g.Go(func() error { errs[i] = w.service(ctx, s); return nil })
-	}
-	for i, p := range want.Pools {
-		g.Go(func() error { errs[len(want.Services)+i] = w.pool(ctx, p); return nil })
+	for i, write := range writes {
+		g.Go(func() error { errs[i] = write(); return nil })
 	}
 	_ = g.Wait() // every error is in errs
 	return some(errs)
@@ -146,13 +151,17 @@ func servicePatch(have *corev1.Service, want controller.ServiceStatus) map[strin
 		}
 		ingress = list
 	}
-	return map[string]any{
-		"metadata": map[string]any{"uid": have.UID, "resourceVersion": have.ResourceVersion},
-		"status": map[string]any{
-			"loadBalancer": map[string]any{"ingress": ingress},
-			"conditions":   conditions(have.Status.Conditions, want.Conditions, 0),
-		},
+	status := map[string]any{"conditions": conditions(have.Status.Conditions, want.Conditions, 0)}
+	if !want.Leave {
+		status["loadBalancer"] = map[string]any{"ingress": ingress}
 	}
+	return map[string]any{"metadata": over(have), "status": status}
+}
+
+// over is the part of a patch that makes the API server refuse it unless the
+// object is still as have is.
+func over(have metav1.Object) map[string]any {
+	return map[string]any{"uid": have.GetUID(), "resourceVersion": have.GetResourceVersion()}
 }
 
 // conditions returns those of have that are not Herald's, and those of want.
@@ -177,46 +186,6 @@ func conditions(have []metav1.Condition, want []snapshot.Condition, generation i
 		out = append(out, next)
 	}
 	return out
-}
-
-func (w *StatusWriter) pool(ctx context.Context, want controller.PoolStatus) error {
-	have, ok := newest[*v1alpha1.AddressPool](w.Source.informers.pools, &w.Source.wrotePools, want.Name)
-	if !ok || have.ResourceVersion != want.Version {
-		return nil
-	}
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": have.UID, "resourceVersion": have.ResourceVersion},
-		"status": map[string]any{
-			"ipv4":       count(want.V4),
-			"ipv6":       count(want.V6),
-			"conditions": conditions(have.Status.Conditions, want.Conditions, have.Generation),
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("encoding the status of AddressPool %s: %w", want.Name, err)
-	}
-	got := &v1alpha1.AddressPool{}
-	err = w.Clients.Herald.Patch(types.MergePatchType).Resource("addresspools").Name(want.Name).
-		SubResource("status").Body(patch).Do(ctx).Into(got)
-	if stale(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("writing the status of AddressPool %s: %w", want.Name, err)
-	}
-	w.Source.wrotePools.put(want.Name, got)
-	w.Source.mark(func(d *dirty) { d.pools = true })
-	w.tell(got, want.Events)
-	return nil
-}
-
-// count returns c for the API: null, which takes it away, if the pool has no
-// address of the family.
-func count(c snapshot.Count) *v1alpha1.AddressCount {
-	if c == (snapshot.Count{}) {
-		return nil
-	}
-	return ptr.To(v1alpha1.AddressCount(c))
 }
 
 // tell records events; the recorder sends them in its own time.

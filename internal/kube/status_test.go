@@ -3,7 +3,9 @@ package kube
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,9 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
+	restfake "k8s.io/client-go/rest/fake"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/controller"
 	"github.com/herald-lb/herald/internal/snapshot"
 )
@@ -85,8 +92,25 @@ func desk(t *testing.T) (*stage, *StatusWriter, *fake.Clientset) {
 	st.take()
 	client := fake.NewClientset(svc.DeepCopy())
 	return st, &StatusWriter{
-		Clients: Clients{Core: client}, Source: st.Source, Events: record.NewFakeRecorder(9), Log: slog.New(slog.DiscardHandler),
+		Clients: Clients{Core: client, Herald: barren(t)}, Source: st.Source, Events: record.NewFakeRecorder(9), Log: slog.New(slog.DiscardHandler),
 	}, client
+}
+
+// barren is an API server that has none of Herald's own objects.
+func barren(t *testing.T) rest.Interface {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	return &restfake.RESTClient{
+		GroupVersion: v1alpha1.GroupVersion, VersionedAPIPath: "/apis/herald-lb.io/v1alpha1",
+		NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
+		Client: restfake.CreateHTTPClient(func(*http.Request) (*http.Response, error) {
+			list := `{"kind":"AddressClaimList","apiVersion":"herald-lb.io/v1alpha1","items":[]}`
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(list))}, nil
+		}),
+	}
 }
 
 func patches(client *fake.Clientset) (n int) {

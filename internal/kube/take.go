@@ -2,8 +2,10 @@ package kube
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -20,7 +22,9 @@ func (s *Source) Take() (snap snapshot.Snapshot, ok bool) {
 	if !s.Synced() {
 		return snapshot.Snapshot{}, false
 	}
-	return s.take(), true
+	snap = s.take()
+	snap.Now = time.Now()
+	return snap, true
 }
 
 func (s *Source) take() snapshot.Snapshot {
@@ -47,7 +51,11 @@ func (s *Source) take() snapshot.Snapshot {
 	for key := range d.services {
 		s.takeService(key)
 	}
+	if (d.claims || d.all) && s.informers.claims != nil {
+		s.takeClaims()
+	}
 	return snapshot.Snapshot{
+		Claims: s.claims,
 		Config: s.config, Problems: s.problems, Nodes: s.nodes, Pools: s.pools,
 		Speakers: s.census.alive(), Services: s.services.list(),
 	}
@@ -65,7 +73,7 @@ func (s *Source) takeService(key string) {
 		next.Endpoints = endpoints(s.slicesOf(key))
 	}
 	if s.informers.namespaces != nil {
-		next.Pools = poolsFor(s.rules, svc, s.namespaceLabels(svc.Namespace))
+		next.Pools = poolsFor(s.rules, svc.Labels, s.namespaceLabels(svc.Namespace))
 	}
 	s.services.put(next)
 }
@@ -129,6 +137,19 @@ func (s *Source) takePools() (selectors bool) {
 	return !equalRules(rules, s.rules)
 }
 
+func (s *Source) takeClaims() {
+	s.claims = make([]snapshot.Claim, 0, len(s.claims))
+	for _, key := range slices.Sorted(slices.Values(s.informers.claims.GetStore().ListKeys())) {
+		c, ok := newest[*v1alpha1.AddressClaim](s.informers.claims, &s.wroteClaims, key)
+		if !ok || c.DeletionTimestamp != nil {
+			continue
+		}
+		next := claimOf(c)
+		next.Pools = poolsFor(s.rules, c.Labels, s.namespaceLabels(c.Namespace))
+		s.claims = append(s.claims, next)
+	}
+}
+
 func (s *Source) takeNodes() {
 	byName := map[string]snapshot.Node{}
 	for _, obj := range s.informers.nodes.GetStore().List() {
@@ -153,11 +174,22 @@ func poolStatus(p v1alpha1.AddressPool) snapshot.PoolStatus {
 	if c := p.Status.IPv6; c != nil {
 		out.V6 = snapshot.Count(*c)
 	}
-	for _, c := range p.Status.Conditions {
-		if c.Type == controller.Ready {
-			out.Conditions = append(out.Conditions, condition(c))
-			out.Observed = c.ObservedGeneration == p.Generation
+	for _, r := range p.Status.Resting {
+		if a, err := netip.ParseAddr(r.Address); err == nil {
+			out.Resting = append(out.Resting, snapshot.Rest{Addr: a, Owner: r.Service, Until: r.Until.Time})
 		}
 	}
+	slices.SortFunc(out.Resting, func(a, b snapshot.Rest) int { return a.Addr.Compare(b.Addr) })
+	for _, c := range p.Status.Conditions {
+		switch c.Type {
+		case controller.Ready:
+			out.Observed = c.ObservedGeneration == p.Generation
+		case controller.Overlap, controller.Exhausted:
+		default:
+			continue
+		}
+		out.Conditions = append(out.Conditions, condition(c))
+	}
+	slices.SortFunc(out.Conditions, func(a, b snapshot.Condition) int { return strings.Compare(a.Type, b.Type) })
 	return out
 }

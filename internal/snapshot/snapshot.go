@@ -63,6 +63,7 @@ type Service struct {
 	Closed bool
 
 	Ingress    []Ingress   // status.loadBalancer.ingress, in its order
+	Named      bool        // that list has host names, which Herald never writes
 	Conditions []Condition // Herald's own, by Type
 
 	Ports []Port // by Proto, Number
