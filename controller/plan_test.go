@@ -175,23 +175,6 @@ func TestPoolStatusCounts(t *testing.T) {
 	}
 }
 
-// write plays the API: it puts a plan into the cluster.
-func write(s *snapshot.Snapshot, p Statuses) {
-	for _, want := range p.Services {
-		i := slices.IndexFunc(s.Services, func(x snapshot.Service) bool { return x.Key == want.Key })
-		s.Services[i].Ingress, s.Services[i].Conditions = want.Ingress, want.Conditions
-		s.Services[i].Ours = len(want.Conditions) > 0 && want.Conditions[0].Status
-	}
-	for _, want := range p.Claims {
-		i := slices.IndexFunc(s.Claims, func(x snapshot.Claim) bool { return x.Key == want.Key })
-		s.Claims[i].Addrs, s.Claims[i].Conditions, s.Claims[i].Observed = want.Addrs, want.Conditions, true
-	}
-	for _, want := range p.Pools {
-		i := slices.IndexFunc(s.Pools, func(x snapshot.PoolStatus) bool { return x.Name == want.Name })
-		s.Pools[i] = want.PoolStatus
-	}
-}
-
 // Through random edits, with passes that are lost before they are written as
 // by a crash: no address is given twice, none changes unasked, and a pass
 // after a pass has nothing to write.
@@ -218,7 +201,7 @@ func TestPlanIsStable(t *testing.T) {
 		for _, x := range s.Services {
 			before[x.Key] = x.Addrs()
 		}
-		write(&s, p)
+		written(s, p)
 		owner := map[netip.Addr]string{}
 		for _, x := range s.Services {
 			if had := before[x.Key]; x.Served && len(had) > 0 && !slices.Equal(had, x.Addrs()) {
@@ -242,7 +225,7 @@ func BenchmarkPlanThatChangesNothing(b *testing.B) {
 	for i := range 10000 {
 		s.Services = append(s.Services, svc(fmt.Sprintf("ns/%05d", i), int64(i)))
 	}
-	write(&s, plan(s))
+	written(s, plan(s))
 	b.ReportAllocs()
 	for b.Loop() {
 		if p := plan(s); len(p.Services)+len(p.Pools) > 0 {

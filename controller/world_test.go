@@ -35,7 +35,7 @@ func (p *play) pass() (lines []string) {
 		var out Statuses
 		out, p.m = Plan(p.s, p.m)
 		lines = append(lines, words(out)...)
-		write(&p.s, out)
+		written(p.s, out)
 		if len(out.Services)+len(out.Claims)+len(out.Pools) == 0 {
 			return lines
 		}

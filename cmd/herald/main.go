@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,6 +32,15 @@ func main() {
 	}
 }
 
+// exitCode returns the code to exit with after err: 2, so that scripts can tell
+// it from a failure, if all went well and the answer is one to stop at.
+func exitCode(err error) int {
+	if errors.Is(err, errLost) || errors.Is(err, errLoss) {
+		return 2
+	}
+	return 1
+}
+
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "herald",
@@ -39,7 +49,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(controllerCommand(), speakerCommand(), prepareCommand(), uninstallCommand(), migrateCommand())
+	cmd.AddCommand(controllerCommand(), speakerCommand(), prepareCommand(), uninstallCommand(), explainCommand(), planCommand(), migrateCommand())
 	return cmd
 }
 

@@ -13,27 +13,16 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/herald-lb/herald/config/metallb"
 )
 
-// errLost says that not everything could be said in Herald's words. The process
-// then exits with 2, so that scripts can tell it from a failure.
+// errLost says that not everything could be said in Herald's words.
 var errLost = errors.New("without equivalent in Herald")
-
-// exitCode returns the code to exit with after err.
-func exitCode(err error) int {
-	if errors.Is(err, errLost) {
-		return 2
-	}
-	return 1
-}
 
 // migrateFlags are the flags of herald migrate metallb.
 type migrateFlags struct {
-	common
-	context     string
+	person
 	metallb     string // namespace
 	fromCluster bool
 	verbose     bool
@@ -63,8 +52,7 @@ Exit code: 0 if everything was translated, 2 if something has no equivalent,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.fromCluster, "from-cluster", false, "read the objects from the API server, Services of all namespaces included")
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file with the API server's address and credentials (default $KUBECONFIG or ~/.kube/config)")
-	flags.StringVar(&f.context, "context", "", "context of the kubeconfig (default its current one)")
+	f.person.flags(cmd)
 	flags.StringVar(&f.metallb, "metallb-namespace", "metallb-system", "namespace of MetalLB's ConfigMaps")
 	flags.StringVar(&f.services, "services", "", "how to write Services with MetalLB's annotations: annotate (kubectl commands, in comments), manifests, or none (default manifests, with --from-cluster annotate)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say what has become of every field")
@@ -158,13 +146,10 @@ func readFiles(paths []string, stdin io.Reader) ([]metallb.File, error) {
 
 // cluster reads what MetalLB reads.
 func (f migrateFlags) cluster(ctx context.Context) ([]metallb.File, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	cfg, err := f.person.config()
 	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+		return nil, err
 	}
-	cfg.QPS = -1
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
