@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
@@ -54,7 +55,13 @@ func Read(ctx context.Context, c Clients) (Reading, error) {
 // Snapshot converts r as a Source would that has watched it.
 func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, error) {
 	o := Options{Classes: classes, Ring: func() {}, Log: slog.New(slog.DiscardHandler)}
-	source := newSource(newInformers(Clients{}, o), o)
+	shelf := func(of runtime.Object) cache.SharedIndexInformer { // it never runs
+		return cache.NewSharedIndexInformer(&cache.ListWatch{}, of, 0, cache.Indexers{})
+	}
+	source := newSource(informers{
+		services: shelf(&corev1.Service{}), namespaces: shelf(&corev1.Namespace{}), nodes: shelf(&corev1.Node{}),
+		pools: shelf(&v1alpha1.AddressPool{}), claims: shelf(&v1alpha1.AddressClaim{}),
+	}, o)
 	i := source.informers
 	for _, err := range []error{
 		fill(i.services, r.Services), fill(i.namespaces, r.Namespaces), fill(i.nodes, r.Nodes),
