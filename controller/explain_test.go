@@ -58,7 +58,9 @@ func grantDetail(t *testing.T, s snapshot.Snapshot) string {
 }
 
 func TestExplainPool(t *testing.T) {
-	s := cluster([]config.Pool{lan()}, svc("ns/a", 1, has("192.0.2.2")), svc("ns/b", 2))
+	pool := lan()
+	pool.ReuseAfter = time.Hour
+	s := cluster([]config.Pool{pool}, svc("ns/a", 1, has("192.0.2.2")), svc("ns/b", 2))
 	s.Now = time.Unix(0, 0)
 	s.Nodes = []snapshot.Node{{Name: "n1", Addrs: []netip.Addr{ip("192.0.2.1")}}}
 	s.Pools[0].Resting = []snapshot.Rest{{Addr: ip("192.0.2.3"), Owner: "ns/old", Until: time.Unix(60, 0)}}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -44,6 +45,10 @@ func (m Memory) lost(svc snapshot.Service, taken map[netip.Addr]string) []netip.
 func (m Memory) rests(s snapshot.Snapshot, taken map[netip.Addr]string) []snapshot.Rest {
 	all := map[netip.Addr]snapshot.Rest{}
 	add := func(r snapshot.Rest) {
+		// A pool that lets its addresses rest no longer, or less long, frees them.
+		if last := s.Now.Add(s.Config.PoolOf(r.Addr).ReuseAfter); r.Until.After(last) {
+			r.Until = last
+		}
 		if had, ok := all[r.Addr]; taken[r.Addr] == "" && r.Until.After(s.Now) && (!ok || had.Until.Before(r.Until)) {
 			all[r.Addr] = r
 		}
@@ -56,11 +61,11 @@ func (m Memory) rests(s snapshot.Snapshot, taken map[netip.Addr]string) []snapsh
 	for _, r := range m.resting {
 		add(r)
 	}
-	for owner, addrs := range m.seen {
-		for _, a := range addrs {
-			if pool := s.Config.PoolOf(a); pool.ReuseAfter > 0 {
-				add(snapshot.Rest{Addr: a, Owner: owner, Until: s.Now.Add(pool.ReuseAfter)})
-			}
+	// Of several who shared an address and have all gone, the first by name is
+	// taken for its last owner.
+	for _, owner := range slices.Sorted(maps.Keys(m.seen)) {
+		for _, a := range m.seen[owner] {
+			add(snapshot.Rest{Addr: a, Owner: owner, Until: s.Now.Add(s.Config.PoolOf(a).ReuseAfter)})
 		}
 	}
 	out := make([]snapshot.Rest, 0, len(all))

@@ -59,8 +59,8 @@ func sameRest(a, b snapshot.Rest) bool {
 
 // poolConditions puts the problems of a pool, and how full it is, into words.
 func poolConditions(p snapshot.PoolStatus, problems []config.Problem) []snapshot.Condition {
-	ready := snapshot.Condition{Type: Ready, Status: true, Reason: "Ready", Message: "all of the pool is in use as written"}
-	overlap := snapshot.Condition{Type: Overlap, Reason: "NoOverlap"}
+	ready := snapshot.Condition{Type: Ready, Status: true, Reason: ReasonReady, Message: "all of the pool is in use as written"}
+	overlap := snapshot.Condition{Type: Overlap, Reason: NoOverlap}
 	var words []string
 	for _, problem := range problems {
 		if problem.Object != p.Name {
@@ -90,9 +90,9 @@ func exhausted(p snapshot.PoolStatus) snapshot.Condition {
 		}
 	}
 	if len(full) == 0 {
-		return snapshot.Condition{Type: Exhausted, Reason: "AddressesFree"}
+		return snapshot.Condition{Type: Exhausted, Reason: AddressesFree}
 	}
-	return snapshot.Condition{Type: Exhausted, Status: true, Reason: "PoolFull",
+	return snapshot.Condition{Type: Exhausted, Status: true, Reason: string(ipam.PoolFull),
 		Message: "no " + strings.Join(full, " and no ") + " address is free: add addresses to the pool, or free some"}
 }
 

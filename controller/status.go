@@ -38,6 +38,13 @@ const (
 	ForeignAddress = "ForeignAddress" // the status holds an address that is not Herald's
 )
 
+// Reasons of Overlap and Exhausted, where these are false, and of Ready.
+const (
+	ReasonReady   = "Ready"         // all of the pool is in use as written
+	NoOverlap     = "NoOverlap"     // no other pool has its addresses
+	AddressesFree = "AddressesFree" // of every family that it has
+)
+
 // Reasons of Events that are not reasons of a condition.
 const (
 	AddressReleased = "AddressReleased" // the Service is not Herald's to serve any more

@@ -21,8 +21,18 @@ func world(s snapshot.Snapshot, m Memory) (w ipam.World, rests []snapshot.Rest) 
 	for _, p := range s.Config.Pools {
 		w.Pools = append(w.Pools, p.Pool)
 	}
+	// A controller that died between two writes may have given a Service the
+	// address of a claim that has none yet.
+	for _, svc := range s.Services {
+		if svc.Served && svc.Claim != "" {
+			owner := ipam.ClaimOwner(svc.Namespace, svc.Claim)
+			prefer[owner] = append(prefer[owner], svc.Addrs()...)
+		}
+	}
 	for _, c := range s.Claims {
-		w.Requests = append(w.Requests, claimRequest(c))
+		r := claimRequest(c)
+		r.Prefer = prefer[r.Owner]
+		w.Requests = append(w.Requests, r)
 	}
 	for _, svc := range s.Services {
 		if !svc.Served || foreign(svc, s.Config) {

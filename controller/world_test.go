@@ -210,6 +210,35 @@ func TestAClaimKeepsAnAddressForItsNamespace(t *testing.T) {
 	}
 }
 
+func TestAClaimTakesWhatItsServiceHasAlready(t *testing.T) {
+	p := newPlay(t, []config.Pool{lan()}, svc("ns/a", 1, has("192.0.2.3"), func(s *snapshot.Service) { s.Namespace, s.Claim = "ns", "web" }))
+	p.s.Claims = []snapshot.Claim{{
+		Claim: config.Claim{Namespace: "ns", Name: "web", Families: []ipam.Family{ipam.IPv4}},
+		Key:   "ns/web", Pools: []string{"lan"}, Created: time.Unix(0, 0),
+	}}
+	p.pass()
+	p.has("ns/a 192.0.2.3", "claim ns/web 192.0.2.3")
+}
+
+func TestAPoolThatLetsAddressesRestLessFreesThem(t *testing.T) {
+	pool := pool("lan", "192.0.2.1", "192.0.2.1")
+	pool.ReuseAfter = time.Hour
+	p := newPlay(t, []config.Pool{pool}, svc("ns/a", 1))
+	p.pass()
+	p.drop("ns/a")
+	p.add(svc("ns/b", 2))
+	p.pass()
+	p.has()
+	p.s.Config.Pools[0].ReuseAfter = time.Minute
+	p.pass()
+	if at := p.m.next(); !at.Equal(time.Unix(1060, 0)) {
+		t.Errorf("it rests until %v", at)
+	}
+	p.s.Config.Pools[0].ReuseAfter = 0
+	p.pass()
+	p.has("ns/b 192.0.2.1")
+}
+
 func TestANodesAddressIsNeverHandedOut(t *testing.T) {
 	p := newPlay(t, []config.Pool{lan()}, svc("ns/a", 1))
 	p.s.Nodes = []snapshot.Node{{Name: "n1", Addrs: []netip.Addr{ip("192.0.2.1")}}}

@@ -94,9 +94,24 @@ func candidates(speakers []snapshot.Speaker, nodes map[string]snapshot.Node, t t
 		}
 	}
 	if len(staying) > 0 {
-		return staying
+		return t.best(staying)
 	}
-	return leaving
+	return t.best(leaving)
+}
+
+// best returns those of cs that can serve every Service on the address or, if
+// none can, all of cs: where Services of policy Cluster and Local share it, a
+// node without endpoints of the latter would leave them out.
+func (t target) best(cs []candidate) []candidate {
+	all := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool {
+		return slices.ContainsFunc(t.local, func(svc snapshot.Service) bool {
+			return len(svc.Endpoints) > 0 && len(steer.Usable(svc, c.node)) == 0
+		})
+	})
+	if len(all) > 0 {
+		return all
+	}
+	return cs
 }
 
 // able reports whether sp could announce t, and on which of its links.

@@ -123,6 +123,12 @@ func TestPlan(t *testing.T) {
 				other.Key = "ns/b"
 				s.Services = append(s.Services, other)
 			}, []string{"192.0.2.240 eth0 " + winner}},
+		{"a node that can serve all Services on the address does",
+			func(s *snapshot.Snapshot) {
+				other := s.Services[0]
+				other.Key, other.Local, other.Endpoints = "ns/b", true, other.Endpoints[1:2]
+				s.Services = append(s.Services, other)
+			}, []string{"192.0.2.240 eth0 n2"}},
 		{"an address that is not Herald's is left alone",
 			func(s *snapshot.Snapshot) { s.Services[0].Ours = false }, nil},
 		{"a Service with a restriction that cannot be kept is open to nobody",

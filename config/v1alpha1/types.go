@@ -313,7 +313,7 @@ type RestingAddress struct {
 	// Service is who had it, as namespace/name.
 	//
 	// +required
-	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:MaxLength=330
 	Service string `json:"service"`
 	// Until is when it may be given to others.
 	//

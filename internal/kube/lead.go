@@ -51,8 +51,10 @@ func lead(ctx context.Context, l Leadership, run func(context.Context)) error {
 		Lock:          lock,
 		LeaseDuration: 15 * time.Second,
 		RenewDeadline: 10 * time.Second,
-		RetryPeriod:   time.Second,
-		Name:          l.Name,
+		// It is stretched by up to 1.2 of itself: a Lease that is given back
+		// is taken within two seconds.
+		RetryPeriod: 800 * time.Millisecond,
+		Name:        l.Name,
 		// Not ReleaseOnCancel: the elector gives the Lease back, even after
 		// it could not renew it, while run is still under way.
 		Callbacks: leaderelection.LeaderCallbacks{
