@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 )
 
 // fieldManager is who the API server believes to have applied an object.
@@ -133,13 +134,16 @@ func (a *API) tryOne(ctx context.Context, namespace string, o *unstructured.Unst
 	if !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	now, err := client.Get(ctx, o.GetName(), metav1.GetOptions{})
-	if err != nil {
+	// Herald may write the status meanwhile.
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		now, err := client.Get(ctx, o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		o.SetResourceVersion(now.GetResourceVersion())
+		_, err = client.Update(ctx, o, metav1.UpdateOptions{DryRun: dryRun, FieldValidation: strict})
 		return err
-	}
-	o.SetResourceVersion(now.GetResourceVersion())
-	_, err = client.Update(ctx, o, metav1.UpdateOptions{DryRun: dryRun, FieldValidation: strict})
-	return err
+	})
 }
 
 // Delete deletes the objects of the manifests, at once; what is not there is
