@@ -16,14 +16,15 @@ import (
 type Memory struct {
 	// seen is who had which address at the last pass, by Owner.
 	seen map[string][]netip.Addr
-	// last is what each Service that is served was last meant to have.
+	// last is what each Service that is served, and each claim, was last meant
+	// to have, by Owner. It may have been written and gone before a pass sees it.
 	last map[string]held
 	// resting are the addresses that rest, whether or not a pool's status has
 	// them yet.
 	resting map[netip.Addr]snapshot.Rest
 }
 
-// held is what one Service, and not another one of its name, has.
+// held is what one object, and not another one of its name, has.
 type held struct {
 	uid   string
 	addrs []netip.Addr
@@ -63,8 +64,9 @@ func (m Memory) rests(s snapshot.Snapshot, taken map[netip.Addr]string) []snapsh
 	}
 	// Of several who shared an address and have all gone, the first by name is
 	// taken for its last owner.
-	for _, owner := range slices.Sorted(maps.Keys(m.seen)) {
-		for _, a := range m.seen[owner] {
+	had := m.had(s)
+	for _, owner := range slices.Sorted(maps.Keys(had)) {
+		for _, a := range had[owner] {
 			add(snapshot.Rest{Addr: a, Owner: owner, Until: s.Now.Add(s.Config.PoolOf(a).ReuseAfter)})
 		}
 	}
@@ -76,6 +78,28 @@ func (m Memory) rests(s snapshot.Snapshot, taken map[netip.Addr]string) []snapsh
 	return out
 }
 
+// had returns who had which address at the last pass or, of those who are gone,
+// was given one by it: who sees it in a status may use it at once. One whose
+// status could not be written counts as well, for nobody can tell any more.
+func (m Memory) had(s snapshot.Snapshot) map[string][]netip.Addr {
+	here := make(map[string]string, len(s.Services))
+	for _, svc := range s.Services {
+		if svc.Served {
+			here[svc.Key] = svc.UID
+		}
+	}
+	for _, c := range s.Claims {
+		here[ipam.ClaimOwner(c.Namespace, c.Name)] = c.UID
+	}
+	had := maps.Clone(m.seen)
+	for owner, last := range m.last {
+		if uid, ok := here[owner]; !ok || uid != last.uid {
+			had[owner] = slices.Concat(had[owner], last.addrs)
+		}
+	}
+	return had
+}
+
 // remember returns the memory that the next pass starts from. seen is what the
 // snapshot of this one showed; the grants are what is meant to be from now on.
 func remember(s snapshot.Snapshot, seen map[string][]netip.Addr, rests []snapshot.Rest, granted map[string]ipam.Grant) Memory {
@@ -83,6 +107,12 @@ func remember(s snapshot.Snapshot, seen map[string][]netip.Addr, rests []snapsho
 	for _, svc := range s.Services {
 		if g, ok := granted[svc.Key]; ok && len(g.Addrs) > 0 {
 			m.last[svc.Key] = held{svc.UID, addrsOf(g)}
+		}
+	}
+	for _, c := range s.Claims {
+		owner := ipam.ClaimOwner(c.Namespace, c.Name)
+		if g := granted[owner]; len(g.Addrs) > 0 {
+			m.last[owner] = held{c.UID, addrsOf(g)}
 		}
 	}
 	for _, r := range rests {

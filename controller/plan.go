@@ -135,8 +135,12 @@ func events(svc snapshot.Service, want ServiceStatus) []Event {
 		return nil
 	}
 	now := want.Conditions[0]
-	if len(svc.Conditions) > 0 && svc.Conditions[0] == now {
+	if len(svc.Conditions) > 0 && svc.Conditions[0] == now && sameAddrs(svc.Ingress, want.Ingress) {
 		return nil
 	}
 	return []Event{{Warning: now.Reason != Assigned, Reason: now.Reason, Message: now.Message}}
+}
+
+func sameAddrs(a, b []snapshot.Ingress) bool {
+	return slices.EqualFunc(a, b, func(x, y snapshot.Ingress) bool { return x.Addr == y.Addr })
 }

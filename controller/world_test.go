@@ -85,6 +85,15 @@ func TestAStatusWipedByHandIsRestored(t *testing.T) {
 	p.has("ns/b 192.0.2.2")
 }
 
+func TestAnAddressThatIsRestoredIsToldOf(t *testing.T) {
+	p := newPlay(t, []config.Pool{lan()}, svc("ns/a", 1))
+	p.pass()
+	p.svc("ns/a").Ingress = nil // and the condition stays
+	if got, want := p.pass(), []string{"ns/a: 192.0.2.1/Proxy true Assigned event Assigned"}; !slices.Equal(got, want) {
+		t.Errorf("wrote %v, want %v", got, want)
+	}
+}
+
 func TestAWipedAddressThatAnotherHasIsNotTakenBack(t *testing.T) {
 	p := newPlay(t, []config.Pool{lan()}, svc("ns/a", 1))
 	p.pass()

@@ -46,9 +46,15 @@ func lead(ctx context.Context, l Leadership, run func(context.Context)) error {
 		Client:     l.Client.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: l.Identity},
 	}
+	standing, lost := context.WithCancel(ctx)
+	defer lost()
 	led := make(chan struct{}, 1) // holds a token while run is under way
 	e, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock:          lock,
+		Lock: watched{lock, func(holder string) {
+			if holder != "" && holder != l.Identity && len(led) > 0 {
+				lost()
+			}
+		}},
 		LeaseDuration: 15 * time.Second,
 		RenewDeadline: 10 * time.Second,
 		// It is stretched by up to 1.2 of itself: a Lease that is given back
@@ -71,7 +77,7 @@ func lead(ctx context.Context, l Leadership, run func(context.Context)) error {
 	if err != nil {
 		return err
 	}
-	e.Run(ctx)
+	e.Run(standing)
 	led <- struct{}{} // run has returned or, if it was not called yet, never is
 	<-led
 	if ctx.Err() == nil {
@@ -81,6 +87,23 @@ func lead(ctx context.Context, l Leadership, run func(context.Context)) error {
 		l.Log.Warn("another controller has to wait until the Lease runs out", "lease", l.Namespace+"/"+l.Name, "err", err)
 	}
 	return nil
+}
+
+// A watched lock tells who holds it whenever it is read. Who was paused beyond
+// its Lease reads that another leads, but the elector would go on trying to
+// renew until its deadline, and let run go on as well.
+type watched struct {
+	resourcelock.Interface
+	seen func(holder string)
+}
+
+// Get implements resourcelock.Interface.
+func (w watched) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	r, raw, err := w.Interface.Get(ctx)
+	if err == nil {
+		w.seen(r.HolderIdentity)
+	}
+	return r, raw, err
 }
 
 // giveBack ends the holding of lock, if it is held here.

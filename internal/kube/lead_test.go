@@ -10,8 +10,10 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/ptr"
@@ -39,6 +41,41 @@ func held(by string) *coordinationv1.Lease {
 			AcquireTime: ptr.To(metav1.NowMicro()), RenewTime: ptr.To(metav1.NowMicro()), LeaseTransitions: ptr.To(int32(0)),
 		},
 	}
+}
+
+// Who was paused beyond its Lease hears of the new leader at its next look, and
+// must not go on until its own deadline.
+func TestWhoSeesAnotherLeaderStopsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		var taken atomic.Bool
+		client.PrependReactor("update", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			// What a compares its write with is of a version before b's.
+			return taken.Load(), nil, apierrors.NewConflict(schema.GroupResource{Resource: "leases"}, "herald-controller", errors.New("newer"))
+		})
+		began := time.Now()
+		var ended time.Duration
+		time.AfterFunc(3*time.Second, func() {
+			defer taken.Store(true)
+			if _, err := client.CoordinationV1().Leases("herald-system").Update(t.Context(), held("b"), metav1.UpdateOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+		err := Lead(ctx, leadership(client, "a"), func(ctx context.Context) {
+			<-ctx.Done()
+			if ended == 0 {
+				ended = time.Since(began)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ended < 3*time.Second || ended > 5*time.Second {
+			t.Errorf("it led until %v, though another has led since 3s", ended)
+		}
+	})
 }
 
 func TestTheLeaseIsGivenBackOnceRunHasReturned(t *testing.T) {

@@ -14,6 +14,34 @@ import (
 type overlay struct {
 	mu    sync.Mutex
 	newer map[string]metav1.Object
+	// expected are the keys that are just being written, with the last version
+	// that the watch has brought meanwhile.
+	expected map[string]string
+}
+
+// expect announces a write of the object at key. Until settle, what the watch
+// brings of it is held back: it may be the echo of the write, which can arrive
+// before the API's answer does.
+func (o *overlay) expect(key string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.expected == nil {
+		o.expected = map[string]string{}
+	}
+	o.expected[key] = ""
+}
+
+// settle ends what expect has begun: got is the object as it was written, nil
+// if it was not. It reports whether the watch has brought anything else.
+func (o *overlay) settle(key string, got metav1.Object) (news bool) {
+	if got != nil {
+		o.put(key, got)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	held := o.expected[key]
+	delete(o.expected, key)
+	return held != "" && (got == nil || held != got.GetResourceVersion())
 }
 
 // put remembers obj, as the API returned it from a write.
@@ -49,6 +77,10 @@ func (o *overlay) pick(key string, cached metav1.Object) metav1.Object {
 func (o *overlay) brought(key string, obj metav1.Object) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if _, held := o.expected[key]; held && obj != nil {
+		o.expected[key] = obj.GetResourceVersion()
+		return true
+	}
 	wrote, ok := o.newer[key]
 	if !ok || obj == nil || version(obj) < version(wrote) {
 		return false

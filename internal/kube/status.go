@@ -111,8 +111,7 @@ func (w *StatusWriter) service(ctx context.Context, want controller.ServiceStatu
 	if err != nil {
 		return fmt.Errorf("encoding the status of Service %s: %w", want.Key, err)
 	}
-	got, err := w.Clients.Core.CoreV1().Services(have.Namespace).Patch(ctx, have.Name,
-		types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	got, err := w.patchService(ctx, have, patch)
 	if stale(err) {
 		w.Log.Debug("a newer version is on its way", "service", want.Key, "err", err)
 		return nil
@@ -120,15 +119,40 @@ func (w *StatusWriter) service(ctx context.Context, want controller.ServiceStatu
 	if err != nil {
 		return fmt.Errorf("writing the status of Service %s: %w", want.Key, err)
 	}
-	if _, err := trimService(got); err != nil {
-		return err
+	set := func(d *dirty) { d.services[want.Key] = true }
+	if w.Source.note(set); frees(have, want) {
+		w.Source.o.Ring() // others may be waiting for just that
 	}
-	w.Source.wroteServices.put(want.Key, got)
-	// It rings: what this write has freed may be what others wait for.
-	w.Source.mark(func(d *dirty) { d.services[want.Key] = true })
 	w.Log.Info("status written", "service", want.Key, "ingress", addresses(want.Ingress), "reason", reason(want.Conditions))
 	w.tell(got, want.Events)
 	return nil
+}
+
+// patchService writes one status. If the watch brings other news of the Service
+// meanwhile, it rings.
+func (w *StatusWriter) patchService(ctx context.Context, have *corev1.Service, patch []byte) (*corev1.Service, error) {
+	key := have.Namespace + "/" + have.Name
+	w.Source.wroteServices.expect(key)
+	got, err := w.Clients.Core.CoreV1().Services(have.Namespace).Patch(ctx, have.Name,
+		types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err == nil {
+		_, err = trimService(got)
+	}
+	var written metav1.Object
+	if err == nil {
+		written = got
+	}
+	if w.Source.wroteServices.settle(key, written) {
+		w.Source.mark(func(d *dirty) { d.services[key] = true })
+	}
+	return got, err
+}
+
+// frees reports whether want gives up an address that have has.
+func frees(have *corev1.Service, want controller.ServiceStatus) bool {
+	return slices.ContainsFunc(have.Status.LoadBalancer.Ingress, func(in corev1.LoadBalancerIngress) bool {
+		return !slices.ContainsFunc(want.Ingress, func(w snapshot.Ingress) bool { return w.Addr.String() == in.IP })
+	})
 }
 
 // stale reports whether err says that the object has moved on.
