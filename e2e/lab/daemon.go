@@ -31,8 +31,8 @@ func (l *Lab) newController(i int) *Daemon {
 	name, health := fmt.Sprintf("controller-%d", i), fmt.Sprintf("127.0.0.1:%d", 10100+i)
 	return &Daemon{
 		lab: l, name: name, host: &Host{Namespace: l.cp.hub}, health: health,
-		args: []string{"controller", "--kubeconfig", l.cp.Kubeconfig("controller"), "--namespace", heraldNamespace,
-			"--identity", name, "--health-address", health, "--log-level", "info"},
+		args: append([]string{"controller", "--kubeconfig", l.cp.Kubeconfig("controller"), "--namespace", heraldNamespace,
+			"--identity", name, "--health-address", health, "--log-level", "info"}, l.options.Flags...),
 	}
 }
 
@@ -40,8 +40,8 @@ func (l *Lab) newSpeaker(n *Node) *Daemon {
 	const health = "127.0.0.1:10081"
 	return &Daemon{
 		lab: l, name: "speaker-" + n.Name, host: n.Host, health: health,
-		args: []string{"speaker", "--kubeconfig", l.cp.Kubeconfig("speaker"), "--namespace", heraldNamespace,
-			"--node-name", n.Name, "--state-dir", n.StateDir(), "--steer", l.options.Steer, "--health-address", health},
+		args: append([]string{"speaker", "--kubeconfig", l.cp.Kubeconfig("speaker"), "--namespace", heraldNamespace,
+			"--node-name", n.Name, "--state-dir", n.StateDir(), "--steer", l.options.Steer, "--health-address", health}, l.options.Flags...),
 	}
 }
 

@@ -18,8 +18,11 @@ import (
 // heraldNamespace is where deploy/base puts Herald.
 const heraldNamespace = "herald-system"
 
-// poolsResource is where the API server keeps AddressPools.
-var poolsResource = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addresspools"}
+// Where the API server keeps AddressPools and AddressClaims.
+var (
+	poolsResource  = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addresspools"}
+	claimsResource = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addressclaims"}
+)
 
 // install builds Herald and applies deploy/base as a user would. The API server must accept all
 // of it without a warning. No pods come of it, for nobody here makes any:
@@ -66,19 +69,35 @@ func kustomize(ctx context.Context) (string, error) {
 
 // wipe deletes what a story has left in the cluster, so that the next one
 // begins with an empty one. Pods go before nodes, or their deletion would wait
-// for a kubelet.
-func (a *API) wipe(ctx context.Context, namespace string) error {
+// for a kubelet. The story was played in namespace; made are the namespaces
+// that were made for it.
+func (a *API) wipe(ctx context.Context, namespace string, made []string) error {
 	core := a.CoreV1()
 	errs := []error{
 		a.wipeServices(ctx),
+		a.wipeClaims(ctx),
 		core.Pods(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		ignoreNotFound(a.dynamic.Resource(poolsResource).DeleteCollection(ctx, atOnce(), metav1.ListOptions{})),
 		core.Nodes().DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		a.CoordinationV1().Leases(heraldNamespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		a.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 	}
-	if namespace != "default" {
-		errs = append(errs, ignoreNotFound(core.Namespaces().Delete(ctx, namespace, atOnce())))
+	for _, ns := range made {
+		errs = append(errs, ignoreNotFound(core.Namespaces().Delete(ctx, ns, atOnce())))
+	}
+	return errors.Join(errs...)
+}
+
+// wipeClaims deletes every AddressClaim.
+func (a *API) wipeClaims(ctx context.Context) error {
+	list, err := a.dynamic.Resource(claimsResource).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	var errs []error
+	for _, c := range list.Items {
+		claims := a.dynamic.Resource(claimsResource).Namespace(c.GetNamespace())
+		errs = append(errs, ignoreNotFound(claims.Delete(ctx, c.GetName(), atOnce())))
 	}
 	return errors.Join(errs...)
 }

@@ -9,10 +9,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // T is what a Lab needs of a testing.TB.
@@ -41,6 +37,8 @@ type Options struct {
 	// Namespace is the Kubernetes namespace to use. The usual one is made for
 	// the lab, and deleted with it.
 	Namespace string
+	// Flags are given to controllers and speakers beside their usual ones.
+	Flags []string
 }
 
 // A Lab is one story's network and cluster.
@@ -59,7 +57,8 @@ type Lab struct {
 	name    string // begins the names of files
 	net     *network
 	nodes   []*Node
-	pods    int // that were ever started
+	spaces  []string // Kubernetes namespaces that were made for it
+	pods    int      // that were ever started
 	running []*Pod
 	beats   sync.WaitGroup
 	rest    context.CancelFunc // ends the beats
@@ -113,21 +112,13 @@ func (l *Lab) build() (err error) {
 // register makes the story's namespace and nodes known to the API, and keeps
 // the nodes alive as their kubelets would.
 func (l *Lab) register() error {
-	core := l.cp.API.CoreV1()
 	if l.options.Namespace == "" {
-		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: l.Namespace}}
-		if _, err := core.Namespaces().Create(l.ctx, ns, metav1.CreateOptions{}); err != nil {
+		if err := l.newNamespace(l.Namespace, nil); err != nil {
 			return err
 		}
 	}
 	for _, n := range l.nodes {
-		o := n.object()
-		if _, err := core.Nodes().Create(l.ctx, o, metav1.CreateOptions{}); err != nil {
-			return err
-		}
-		// A patch, for the node controller writes here too.
-		_, err := core.Nodes().Patch(l.ctx, n.Name, types.MergePatchType, statusPatch(o.Status), metav1.PatchOptions{}, "status")
-		if err != nil {
+		if err := l.cp.API.createNode(l.ctx, n.object()); err != nil {
 			return err
 		}
 	}
@@ -218,7 +209,7 @@ func (l *Lab) close() {
 	for _, p := range l.running {
 		p.server.close()
 	}
-	errs := []error{l.cp.API.wipe(l.ctx, l.Namespace)}
+	errs := []error{l.cp.API.wipe(l.ctx, l.Namespace, l.spaces)}
 	for _, n := range l.nodes {
 		errs = append(errs, unmountBelow(n.StateDir()), os.RemoveAll(n.StateDir()))
 	}

@@ -49,20 +49,7 @@ func (l *Lab) PoolCondition(name, kind string) (metav1.Condition, error) {
 	if err != nil {
 		return metav1.Condition{}, err
 	}
-	list, _, err := unstructured.NestedSlice(pool.Object, "status", "conditions")
-	if err != nil {
-		return metav1.Condition{}, err
-	}
-	for _, fields := range list {
-		var c metav1.Condition
-		if err := convert(fields, &c); err != nil {
-			return c, fmt.Errorf("reading the conditions of AddressPool %s: %w", name, err)
-		}
-		if c.Type == kind && c.ObservedGeneration == pool.GetGeneration() {
-			return c, nil
-		}
-	}
-	return metav1.Condition{}, fmt.Errorf("AddressPool %s has no condition %s that is up to date", name, kind)
+	return conditionOf(pool, kind)
 }
 
 func convert(fields any, c *metav1.Condition) error {

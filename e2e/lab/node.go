@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/vishvananda/netns"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // A Node is a node of the cluster with its speaker.
@@ -161,5 +163,36 @@ func (n *Node) object() *corev1.Node {
 			}},
 			NodeInfo: corev1.NodeSystemInfo{KubeletVersion: "v1.37.2", OperatingSystem: "linux"},
 		},
+	}
+}
+
+// Stranger registers a Node of which the lab has nothing but its addresses.
+func (l *Lab) Stranger(name string, addrs ...string) {
+	l.t.Helper()
+	o := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	for _, a := range addrs {
+		o.Status.Addresses = append(o.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+	}
+	if err := l.cp.API.createNode(l.ctx, o); err != nil {
+		l.t.Fatalf("creating node %s: %v", name, err)
+	}
+}
+
+// createNode creates a Node with its status.
+func (a *API) createNode(ctx context.Context, o *corev1.Node) error {
+	nodes := a.CoreV1().Nodes()
+	if _, err := nodes.Create(ctx, o, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	// A patch, for the node controller writes here too.
+	_, err := nodes.Patch(ctx, o.Name, types.MergePatchType, statusPatch(o.Status), metav1.PatchOptions{}, "status")
+	return err
+}
+
+// DeleteNode deletes a Node.
+func (l *Lab) DeleteNode(name string) {
+	l.t.Helper()
+	if err := l.cp.API.CoreV1().Nodes().Delete(l.ctx, name, atOnce()); err != nil {
+		l.t.Fatalf("deleting node %s: %v", name, err)
 	}
 }

@@ -46,15 +46,18 @@ func (l *Lab) Delete(manifests string) {
 // DeleteService deletes a Service of the story.
 func (l *Lab) DeleteService(name string) {
 	l.t.Helper()
-	if err := l.cp.API.CoreV1().Services(l.Namespace).Delete(l.ctx, name, atOnce()); err != nil {
+	namespace, name := l.locate(name)
+	if err := l.cp.API.CoreV1().Services(namespace).Delete(l.ctx, name, atOnce()); err != nil {
 		l.t.Fatalf("deleting service %s: %v", name, err)
 	}
 }
 
-// Service returns a Service of the story as it is now.
+// Service returns a Service of the story as it is now. Here and everywhere, one
+// that is not in the story's own namespace is called namespace/name.
 func (l *Lab) Service(name string) *corev1.Service {
 	l.t.Helper()
-	s, err := l.cp.API.CoreV1().Services(l.Namespace).Get(l.ctx, name, metav1.GetOptions{})
+	namespace, name := l.locate(name)
+	s, err := l.cp.API.CoreV1().Services(namespace).Get(l.ctx, name, metav1.GetOptions{})
 	if err != nil {
 		l.t.Fatalf("getting service %s: %v", name, err)
 	}
@@ -65,11 +68,10 @@ func (l *Lab) Service(name string) *corev1.Service {
 // meanwhile.
 func (l *Lab) Edit(name string, change func(*corev1.Service)) {
 	l.t.Helper()
-	services := l.cp.API.CoreV1().Services(l.Namespace)
 	for {
 		s := l.Service(name)
 		change(s)
-		_, err := services.Update(l.ctx, s, metav1.UpdateOptions{})
+		_, err := l.cp.API.CoreV1().Services(s.Namespace).Update(l.ctx, s, metav1.UpdateOptions{})
 		if err == nil {
 			return
 		}
@@ -129,7 +131,8 @@ func (l *Lab) Condition(name string) metav1.Condition {
 func (l *Lab) Events(name string) []string {
 	l.t.Helper()
 	var lines []string
-	old, err := l.cp.API.CoreV1().Events(l.Namespace).List(l.ctx, metav1.ListOptions{})
+	namespace, name := l.locate(name)
+	old, err := l.cp.API.CoreV1().Events(namespace).List(l.ctx, metav1.ListOptions{})
 	if err != nil {
 		l.t.Fatalf("listing events: %v", err)
 	}
