@@ -32,6 +32,7 @@ type service struct {
 	kind  string // LoadBalancer
 	ports string // {port: 80, targetPort: 8080}
 	more  string // of the spec
+	meta  string // of the metadata, beside the name
 }
 
 func (s service) String() string {
@@ -43,8 +44,12 @@ func (s service) String() string {
 	if more != "" {
 		more = ", " + more
 	}
-	return fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {type: %s, %sports: [%s]%s}}",
-		s.name, cmp.Or(s.kind, "LoadBalancer"), selector, cmp.Or(s.ports, "{name: web, port: 80, targetPort: 8080}"), more)
+	meta := s.meta
+	if meta != "" {
+		meta = ", " + meta
+	}
+	return fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: %s%s}, spec: {type: %s, %sports: [%s]%s}}",
+		s.name, meta, cmp.Or(s.kind, "LoadBalancer"), selector, cmp.Or(s.ports, "{name: web, port: 80, targetPort: 8080}"), more)
 }
 
 // objects joins manifests.
