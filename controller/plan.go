@@ -53,10 +53,24 @@ func serviceStatus(svc snapshot.Service, c config.Config, grants map[string]ipam
 			want.Ingress = append(want.Ingress, snapshot.Ingress{Addr: a.Addr, Mode: mode(c, a.Addr)})
 		}
 		want.Conditions = append(verdict(svc, grant), reassigned(svc, grant)...)
-	case !svc.Ours:
+	case !svc.Ours || replaced(svc):
 		want.Ingress, want.Leave = svc.Ingress, true // somebody else's, or nobody's
 	}
 	return want
+}
+
+// replaced reports whether what stands in the status of svc, which Herald has
+// marked, was written by somebody else since. With the type of a Service the
+// API server clears the addresses, but not the mark; the controller of its new
+// class may be faster than Herald. The message of the mark names every address
+// that is Herald's.
+func replaced(svc snapshot.Service) bool {
+	i := slices.IndexFunc(svc.Conditions, func(c snapshot.Condition) bool { return c.Type == AddressAssigned })
+	if i < 0 || len(svc.Ingress) == 0 {
+		return svc.Named
+	}
+	words := strings.FieldsFunc(svc.Conditions[i].Message, func(r rune) bool { return strings.ContainsRune(" ,;", r) })
+	return !slices.ContainsFunc(svc.Ingress, func(in snapshot.Ingress) bool { return slices.Contains(words, in.Addr.String()) })
 }
 
 // mode returns the ipMode of addr: "Proxy" where Herald steers, so that
@@ -129,8 +143,11 @@ func changed(svc snapshot.Service, want ServiceStatus) bool {
 func events(svc snapshot.Service, want ServiceStatus) []Event {
 	if len(want.Conditions) == 0 {
 		if svc.Ours {
-			// The API server itself clears the status of a Service whose type changes.
-			return []Event{{Reason: AddressReleased, Message: "released " + cmp.Or(list(svc.Addrs()), "its address")}}
+			what := list(svc.Addrs())
+			if what == "" || want.Leave { // the API server itself has cleared the status when the type changed
+				what = "its address"
+			}
+			return []Event{{Reason: AddressReleased, Message: "released " + what}}
 		}
 		return nil
 	}

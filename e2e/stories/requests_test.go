@@ -36,17 +36,19 @@ func TestOnlyTheClassesThatAreNamedAreServed(t *testing.T) {
 	}
 }
 
+// leaveHerald gives a Service the class of another controller. The API server
+// lets a class change only together with the type.
+func leaveHerald(l *lab.Lab, name string) {
+	l.Edit(name, func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP })
+	l.Edit(name, func(s *corev1.Service) {
+		class := "example.org/other"
+		s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, &class
+	})
+}
+
 func TestAClassChangedAwayReleasesTheAddress(t *testing.T) {
 	l := lab.Start(t, lab.Options{NoNodes: true})
 	l.Apply(pool("lan", "192.0.2.0"))
-	change := func() {
-		// The API server lets a class change only together with the type.
-		l.Edit("web", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP })
-		l.Edit("web", func(s *corev1.Service) {
-			class := "example.org/other"
-			s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, &class
-		})
-	}
 	for _, away := range []bool{false, true} {
 		t.Run(fmt.Sprintf("while the controller is away: %t", away), func(t *testing.T) {
 			l.Apply(asking("web").String())
@@ -54,7 +56,7 @@ func TestAClassChangedAwayReleasesTheAddress(t *testing.T) {
 			if away {
 				l.Controller.Kill()
 			}
-			change()
+			leaveHerald(l, "web")
 			if away {
 				l.Controller.Start()
 			}
@@ -67,6 +69,27 @@ func TestAClassChangedAwayReleasesTheAddress(t *testing.T) {
 			l.DeleteService("web")
 			l.DeleteService("next")
 		})
+	}
+}
+
+func TestTheControllerOfTheNewClassMayBeFaster(t *testing.T) {
+	l := lab.Start(t, lab.Options{NoNodes: true})
+	l.Apply(pool("lan", "192.0.2.0/28"))
+	for _, theirs := range []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}, {Hostname: "lb.example.org"}} {
+		l.Apply(asking("web").String())
+		l.WaitAddress("web")
+		l.Controller.Kill()
+		leaveHerald(l, "web")
+		editStatus(t, l, "web", func(s *corev1.ServiceStatus) {
+			s.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{theirs}
+		})
+		want := l.Service("web").Status.LoadBalancer
+		l.Controller.Start()
+		waitSeen(l)
+		if s := l.Service("web").Status; !reflect.DeepEqual(s.LoadBalancer, want) || len(s.Conditions) > 0 {
+			t.Errorf("the status is %+v, want %+v and no condition", s, want)
+		}
+		l.DeleteService("web")
 	}
 }
 
