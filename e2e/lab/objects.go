@@ -218,6 +218,32 @@ func (l *Lab) Kubectl(args ...string) (string, error) {
 	return string(out), err
 }
 
+// Herald runs herald as a person would who may do everything, and returns what
+// it prints on standard output, and its exit code.
+func (l *Lab) Herald(stdin string, args ...string) (out string, code int) {
+	bin, err := heraldBinary(l.ctx)
+	if err != nil {
+		l.t.Fatalf("finding herald: %v", err)
+	}
+	args = append(args, "--kubeconfig", l.cp.Kubeconfig("admin"))
+	err = l.cp.hub.Do(func() error {
+		cmd := exec.CommandContext(l.ctx, bin, args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		var said []byte
+		said, err := cmd.Output()
+		out = string(said)
+		return err
+	})
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return out + string(exit.Stderr), exit.ExitCode()
+	case err != nil:
+		l.t.Fatalf("running herald %v: %v", args, err)
+	}
+	return out, 0
+}
+
 // renewNode does what a kubelet does every ten seconds.
 func (a *API) renewNode(ctx context.Context, name string) error {
 	leases := a.CoordinationV1().Leases(corev1.NamespaceNodeLease)

@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// syncedEvery is the time between two looks at whether all has been read.
+	syncedEvery = 5 * time.Millisecond
 	// catchUpFirst is the time between the first two looks at whether the
 	// cache is behind; it doubles up to catchUpLast.
 	catchUpFirst = 50 * time.Millisecond
@@ -23,6 +25,11 @@ const (
 // now. A new leader calls it before its first pass: its cache may lag behind
 // what the last leader wrote just before it went.
 func (w *StatusWriter) CatchUp(ctx context.Context) error {
+	for !w.Source.Synced() { // asks nobody
+		if !pause(ctx, syncedEvery) {
+			return ctx.Err()
+		}
+	}
 	for wait := catchUpFirst; ; wait = min(2*wait, catchUpLast) {
 		behind, err := w.behind(ctx)
 		if err == nil && !behind {
@@ -41,9 +48,6 @@ func (w *StatusWriter) CatchUp(ctx context.Context) error {
 
 // behind compares the cache with a consistent read.
 func (w *StatusWriter) behind(ctx context.Context) (bool, error) {
-	if !w.Source.Synced() {
-		return true, nil
-	}
 	if behind, err := w.claimsBehind(ctx); behind || err != nil {
 		return true, err
 	}
