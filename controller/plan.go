@@ -94,7 +94,7 @@ func verdict(svc snapshot.Service, g ipam.Grant) []snapshot.Condition {
 			lost = append(lost, a.Addr.String())
 			continue
 		}
-		got = append(got, fmt.Sprintf("%s from pool %s", a.Addr, a.Pool))
+		got = append(got, a.Addr.String()+" from pool "+a.Pool)
 	}
 	if len(lost) > 0 {
 		why = append(why, fmt.Sprintf("no pool covers %s any more; it is kept until the Service goes or asks for another address", strings.Join(lost, ", ")))

@@ -17,7 +17,10 @@ func world(s snapshot.Snapshot, m Memory) (w ipam.World, rests []snapshot.Rest) 
 	for _, r := range rests {
 		prefer[r.Owner] = append(prefer[r.Owner], r.Addr)
 	}
-	w = ipam.World{Now: s.Now.UnixNano(), Reserved: map[netip.Addr]string{}}
+	w = ipam.World{
+		Now: s.Now.UnixNano(), Reserved: map[netip.Addr]string{},
+		Requests: make([]ipam.Request, 0, len(s.Services)+len(s.Claims)),
+	}
 	for _, p := range s.Config.Pools {
 		w.Pools = append(w.Pools, p.Pool)
 	}
@@ -56,7 +59,7 @@ func world(s snapshot.Snapshot, m Memory) (w ipam.World, rests []snapshot.Rest) 
 
 // assigned returns who has which address, by the status of all objects.
 func assigned(s snapshot.Snapshot) map[netip.Addr]string {
-	taken := map[netip.Addr]string{}
+	taken := make(map[netip.Addr]string, len(s.Services))
 	for owner, addrs := range holders(s) {
 		for _, a := range addrs {
 			taken[a] = owner

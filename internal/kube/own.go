@@ -38,7 +38,7 @@ func (w *StatusWriter) pool(ctx context.Context, want controller.PoolStatus) err
 	}
 	if written {
 		w.Source.wrotePools.put(want.Name, got)
-		w.Source.mark(func(d *dirty) { d.pools = true })
+		w.Source.note(func(d *dirty) { d.pools = true }) // nobody waits for it
 		w.tell(got, want.Events)
 	}
 	return nil
