@@ -58,11 +58,30 @@ type Pool struct {
 	// owner may have it again in the meantime.
 	ReuseAfter time.Duration
 
-	Layer2    Layer2
-	Steer     Steer
-	Backends  Backends
-	Scheduler string // a kernel IPVS scheduler: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf
+	Layer2   Layer2
+	Steer    Steer
+	Backends Backends
+	// KeepClientIP is whether backends see the client's address although they
+	// are on other nodes than the one that announces, where that is possible.
+	KeepClientIP bool
+	// Scheduler is a kernel IPVS scheduler: rr, wrr, lc, wlc, lblc, lblcr, dh,
+	// sh, mh, sed, nq, fo, ovf; "" lets Herald choose.
+	Scheduler      string
+	SchedulerFlags SchedulerFlags
 }
+
+// SchedulerFlags are the flags of the schedulers sh and mh.
+type SchedulerFlags uint8
+
+// The flags of schedulers.
+const (
+	// SchedulerPort hashes the client's port as well as its address, so that
+	// each connection of a client is chosen for by itself.
+	SchedulerPort SchedulerFlags = 1 << iota
+	// SchedulerFallback goes on to another destination where the one that was
+	// hashed takes no connections.
+	SchedulerFallback
+)
 
 // Layer2 says where a pool's addresses are announced by ARP and NDP.
 type Layer2 struct {
@@ -85,7 +104,9 @@ type Backends string
 
 // The kinds of backends.
 const (
-	BackendsPod Backends = "Pod" // the endpoints themselves
+	BackendsPod       Backends = "Pod"       // the endpoints themselves
+	BackendsNodePort  Backends = "NodePort"  // the node port of every ready node
+	BackendsClusterIP Backends = "ClusterIP" // the cluster IP, which kube-proxy or the CNI steers on
 )
 
 // A Claim is what an AddressClaim asks for, as far as one can tell without the
@@ -101,10 +122,10 @@ type Claim struct {
 // pool covers any more: it keeps being announced and steered.
 func Default() Pool {
 	return Pool{
-		Layer2:    Layer2{Enabled: true},
-		Steer:     SteerIPVS,
-		Backends:  BackendsPod,
-		Scheduler: "rr",
+		Layer2:       Layer2{Enabled: true},
+		Steer:        SteerIPVS,
+		Backends:     BackendsPod,
+		KeepClientIP: true,
 	}
 }
 

@@ -24,6 +24,7 @@ type Snapshot struct {
 	Claims   []Claim          // by Key
 	Nodes    []Node           // by Name
 	Speakers []Speaker        // by Node; only those that are alive
+	Lost     []Speaker        // by Node; those that fell silent without taking leave, as they were last heard
 	Pools    []PoolStatus     // by Name; what the API holds, for comparison
 }
 
@@ -67,9 +68,28 @@ type Service struct {
 	Conditions []Condition // Herald's own, by Type
 
 	Ports []Port // by Proto, Number
-	// Local is externalTrafficPolicy: Local.
-	Local     bool
-	Endpoints []Endpoint // by Addr, Node
+	// Local is externalTrafficPolicy: Local, InternalLocal internalTrafficPolicy.
+	Local, InternalLocal bool
+	Endpoints            []Endpoint // by Addr, Node
+
+	// Affinity is how long a client that pauses keeps its endpoint
+	// (sessionAffinity ClientIP); 0 if every connection chooses anew.
+	Affinity time.Duration
+	// Sources are the prefixes that clients may come from, sorted; none if all
+	// may.
+	Sources []netip.Prefix
+	// Scheduler and SchedulerFlags are those asked for by annotation; "" for
+	// those of the pool.
+	Scheduler      string
+	SchedulerFlags config.SchedulerFlags
+	// HealthCheckPort is spec.healthCheckNodePort; 0 for none.
+	HealthCheckPort uint16
+
+	// Proxied is whether Herald stands in for kube-proxy: it steers what is
+	// sent to ClusterIPs, ExternalIPs and the node ports of the Service.
+	Proxied     bool
+	ClusterIPs  []netip.Addr // in the order of spec.clusterIPs; none of a headless Service
+	ExternalIPs []netip.Addr // sorted
 }
 
 // Addrs returns the addresses that stand in the status of s.
@@ -145,6 +165,7 @@ type Port struct {
 	Name   string
 	Proto  Proto
 	Number uint16
+	Node   uint16 // the node port; 0 for none
 }
 
 // An Endpoint is one backend of a Service. Ports gives the target port of each
@@ -171,6 +192,9 @@ type Target struct {
 type Node struct {
 	Name  string
 	Addrs []netip.Addr // InternalIP and ExternalIP addresses, sorted
+	// Internal are the InternalIP addresses, in the order of the Node.
+	Internal []netip.Addr
+	Ready    bool // condition Ready
 	// PodCIDRs are the prefixes that this node's pods take their addresses
 	// from, sorted; none where the CNI keeps its own books.
 	PodCIDRs []netip.Prefix
@@ -187,6 +211,12 @@ type Speaker struct {
 	Links    []Link // by Name
 	DataPath string // "ipvs", "nft", or "" if it cannot steer
 	Leaving  bool   // it is stopping and wants to be relieved
+	// Tunnels are the addresses at which the node takes in what other nodes
+	// send it by tunnel, at most one of each family; none where it cannot.
+	Tunnels []netip.Addr
+	// Lacks says why the node cannot steer as well as others can, one line for
+	// each thing that its kernel has not.
+	Lacks []string
 }
 
 // A Link is a network interface that can announce.
