@@ -33,7 +33,7 @@ func (n *Node) Pass(ctx context.Context) error {
 	if !ok {
 		return nil // an empty cache must not look like an empty cluster
 	}
-	want := steer.Plan(s, n.Name)
+	want := steer.Plan(s, n.self())
 	ready, joined := n.join(ctx, want)
 	announced := n.announce(ctx, Plan(s, n.Name, ready))
 	left := n.leave(ctx, want)
@@ -42,6 +42,16 @@ func (n *Node) Pass(ctx context.Context) error {
 		n.Passed()
 	}
 	return err
+}
+
+// self returns what is to be planned for.
+func (n *Node) self() steer.Self {
+	self := steer.Self{}
+	if n.Steer != nil {
+		self = n.Steer.Kernel.Self()
+	}
+	self.Node = n.Name
+	return self
 }
 
 func (n *Node) join(ctx context.Context, want steer.Table) (map[netip.Addr]bool, error) {

@@ -97,11 +97,11 @@ func TestRowsJoinBeforeTheAnnouncementAndLeaveAfterIt(t *testing.T) {
 	s.Services[0].Endpoints[0].Addr = ip("10.0.0.9")
 	pass("add 192.0.2.240:80/tcp -> 10.0.0.9:8080 weight 1", "del 192.0.2.240:80/tcp -> 10.0.0.1:8080")
 	s.Services[0].Endpoints[0].Ready = false
-	pass("withdraw 192.0.2.240", "del 192.0.2.240:80/tcp -> 10.0.0.9:8080")
+	pass("withdraw 192.0.2.240", "set 192.0.2.240:80/tcp -> 10.0.0.9:8080 weight 0")
 	s.Services[0].Endpoints[0].Ready = true
-	pass("add 192.0.2.240:80/tcp -> 10.0.0.9:8080 weight 1", "announce 192.0.2.240 on eth0")
+	pass("set 192.0.2.240:80/tcp -> 10.0.0.9:8080 weight 1", "announce 192.0.2.240 on eth0")
 	s.Services = nil
-	pass("withdraw 192.0.2.240", "del address 192.0.2.240", "del 192.0.2.240:80/tcp -> 10.0.0.9:8080", "del 192.0.2.240:80/tcp")
+	pass("withdraw 192.0.2.240", "del address 192.0.2.240", "del 192.0.2.240:80/tcp")
 }
 
 func TestNothingIsDoneBeforeAllIsRead(t *testing.T) {

@@ -1,8 +1,10 @@
 package steer
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/herald-lb/herald/internal/snapshot"
 )
@@ -25,6 +27,11 @@ func Check(c Change) error {
 			return fmt.Errorf("prefix %s has bits set beyond its length", c.Pods)
 		}
 		return nil
+	case KindNode:
+		if c.Verb == Set {
+			return fmt.Errorf("a node cannot be set")
+		}
+		return checkAddr(c.Node)
 	case KindDest:
 		return checkDest(c)
 	}
@@ -40,10 +47,41 @@ func checkServer(c Change) error {
 	switch {
 	case c.Virtual.Addr.Port() == 0:
 		return fmt.Errorf("port 0 cannot be served")
-	case c.Verb != Del && c.Server.Scheduler == "":
-		return fmt.Errorf("the server has no scheduler")
+	case c.Verb == Del:
+		return checkVirtual(c.Virtual)
 	}
-	return checkAddr(c.Virtual.Addr.Addr())
+	return cmp.Or(checkVirtual(c.Virtual), checkSet(c.Virtual, c.Server))
+}
+
+// checkVirtual lets the unspecified address pass for node ports.
+func checkVirtual(v Virtual) error {
+	if a := v.Addr.Addr(); v.Tier == Single && a.IsValid() && a.IsUnspecified() && a.Zone() == "" {
+		return nil
+	}
+	return checkAddr(v.Addr.Addr())
+}
+
+// longestAffinity is the longest that the API allows, in seconds.
+const longestAffinity = 86400
+
+func checkSet(v Virtual, s Server) error {
+	prefixes, ok := s.Sources.Prefixes()
+	six := v.Addr.Addr().Is6()
+	switch {
+	case s.Scheduler == "":
+		return fmt.Errorf("the server has no scheduler")
+	case s.Flags != 0 && s.Scheduler != "sh" && s.Scheduler != "mh":
+		return fmt.Errorf("scheduler %q has no flags", s.Scheduler)
+	case s.Affinity > longestAffinity:
+		return fmt.Errorf("affinity of %d s is longer than a day", s.Affinity)
+	case v.Tier != Single && (s.SNAT || s.Sources != ""):
+		return fmt.Errorf("a %s server has neither SNAT nor sources", v.Tier)
+	case v.Tier != Back && s.Direct:
+		return fmt.Errorf("only a back server is direct")
+	case !ok || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() != six }):
+		return fmt.Errorf("%q are no sources of the server's family", s.Sources)
+	}
+	return nil
 }
 
 func checkDest(c Change) error {

@@ -2,84 +2,104 @@ package steer
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 )
 
 // Diff returns the changes that turn have into want. Those in join only add or
-// adjust; those in leave only remove. In join an address comes after its rows,
-// in leave before them, so that no address is ever in without its rows.
+// adjust; those in leave only remove, or take a destination's weight away.
+//
+// In join a row comes after all that has to be there before it is met: the
+// back tier, then the single one, then the front, then the address. In leave
+// it is the other way round. A server that leaves takes its destinations along.
 func Diff(have, want Table) (join, leave []Change) {
-	for _, p := range sorted(want.Pods, netip.Prefix.Compare) {
-		if !have.Pods[p] {
-			join = append(join, Change{Verb: Add, Pods: p})
-		}
-	}
-	join = append(join, joinServers(have, want)...)
-	join = append(join, joinDests(have, want)...)
-	for _, a := range sorted(want.Addrs, netip.Addr.Compare) {
-		if !have.Addrs[a] {
-			join = append(join, Change{Verb: Add, Addr: a})
-		}
-	}
-	for _, a := range sorted(have.Addrs, netip.Addr.Compare) {
-		if !want.Addrs[a] {
-			leave = append(leave, Change{Verb: Del, Addr: a})
-		}
-	}
-	for _, d := range sorted(have.Dests, compareDests) {
-		if _, ok := want.Dests[d]; !ok {
-			leave = append(leave, Change{Verb: Del, Virtual: d.Virtual, Real: d.Real})
-		}
-	}
-	for _, v := range sorted(have.Servers, compareVirtuals) {
-		if _, ok := want.Servers[v]; !ok {
-			leave = append(leave, Change{Verb: Del, Virtual: v})
-		}
-	}
-	for _, p := range sorted(have.Pods, netip.Prefix.Compare) {
-		if !want.Pods[p] {
-			leave = append(leave, Change{Verb: Del, Pods: p})
-		}
-	}
+	join = append(join, missing(have.Pods, want.Pods, netip.Prefix.Compare, func(p netip.Prefix) Change { return Change{Verb: Add, Pods: p} })...)
+	join = append(join, missing(have.Nodes, want.Nodes, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Add, Node: a} })...)
+	rows := append(joinServers(have, want), joinDests(have, want)...)
+	slices.SortFunc(rows, func(a, b Change) int { return cmp.Or(compareVirtuals(a.Virtual, b.Virtual), a.Real.Compare(b.Real)) })
+	join = append(join, rows...)
+	join = append(join, missing(have.Addrs, want.Addrs, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Add, Addr: a} })...)
+
+	leave = append(leave, missing(want.Addrs, have.Addrs, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Del, Addr: a} })...)
+	rows = leaving(have, want)
+	slices.SortFunc(rows, func(a, b Change) int { return cmp.Or(compareVirtuals(b.Virtual, a.Virtual), a.Real.Compare(b.Real)) })
+	leave = append(leave, rows...)
+	leave = append(leave, missing(want.Nodes, have.Nodes, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Del, Node: a} })...)
+	leave = append(leave, missing(want.Pods, have.Pods, netip.Prefix.Compare, func(p netip.Prefix) Change { return Change{Verb: Del, Pods: p} })...)
 	return join, leave
 }
 
+// missing returns the changes that the keys of from which in lacks make, in
+// their order.
+func missing[K comparable](in, from map[K]bool, compare func(a, b K) int, change func(K) Change) []Change {
+	var keys []K
+	for k := range from {
+		if !in[k] {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, compare)
+	changes := make([]Change, 0, len(keys))
+	for _, k := range keys {
+		changes = append(changes, change(k))
+	}
+	return changes
+}
+
 func joinServers(have, want Table) (join []Change) {
-	for _, v := range sorted(want.Servers, compareVirtuals) {
+	for v, server := range want.Servers {
 		switch had, ok := have.Servers[v]; {
 		case !ok:
-			join = append(join, Change{Verb: Add, Virtual: v, Server: want.Servers[v]})
-		case had != want.Servers[v]:
-			join = append(join, Change{Verb: Set, Virtual: v, Server: want.Servers[v]})
+			join = append(join, Change{Verb: Add, Virtual: v, Server: server})
+		case had != server:
+			join = append(join, Change{Verb: Set, Virtual: v, Server: server})
 		}
 	}
 	return join
 }
 
 func joinDests(have, want Table) (join []Change) {
-	for _, d := range sorted(want.Dests, compareDests) {
-		c := Change{Verb: Add, Virtual: d.Virtual, Real: d.Real, Weight: want.Dests[d]}
+	for d, weight := range want.Dests {
 		switch had, ok := have.Dests[d]; {
 		case !ok:
-			join = append(join, c)
-		case had != c.Weight:
-			c.Verb = Set
-			join = append(join, c)
+			join = append(join, Change{Verb: Add, Virtual: d.Virtual, Real: d.Real, Weight: weight})
+		case had != weight && weight > 0:
+			join = append(join, Change{Verb: Set, Virtual: d.Virtual, Real: d.Real, Weight: weight})
 		}
 	}
 	return join
 }
 
+// leaving returns the rows that leave.
+func leaving(have, want Table) (leave []Change) {
+	for v := range have.Servers {
+		if _, ok := want.Servers[v]; !ok {
+			leave = append(leave, Change{Verb: Del, Virtual: v})
+		}
+	}
+	for d, had := range have.Dests {
+		if _, ok := want.Servers[d.Virtual]; !ok {
+			if _, listed := have.Servers[d.Virtual]; listed {
+				continue // it goes with its server
+			}
+		}
+		switch weight, ok := want.Dests[d]; {
+		case !ok:
+			leave = append(leave, Change{Verb: Del, Virtual: d.Virtual, Real: d.Real})
+		case weight == 0 && had != 0:
+			leave = append(leave, Change{Verb: Set, Virtual: d.Virtual, Real: d.Real})
+		}
+	}
+	return leave
+}
+
+// compareVirtuals orders servers as they join: the one that a packet meets last
+// comes first.
 func compareVirtuals(a, b Virtual) int {
-	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Proto, b.Proto))
+	return cmp.Or(
+		cmp.Compare(joins[a.Tier], joins[b.Tier]),
+		a.Addr.Compare(b.Addr), cmp.Compare(a.Proto, b.Proto))
 }
 
-func compareDests(a, b Dest) int {
-	return cmp.Or(compareVirtuals(a.Virtual, b.Virtual), a.Real.Compare(b.Real))
-}
-
-func sorted[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
-	return slices.SortedFunc(maps.Keys(m), compare)
-}
+// joins is when the servers of each tier join.
+var joins = [...]int{Back: 0, Single: 1, Front: 2}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 )
 
@@ -15,6 +16,8 @@ type Fake struct {
 	Fail func(Change) error
 	// Broken, if set, is what Prepare and Table fail with.
 	Broken error
+	// Tunnels are what Self says.
+	Tunnels []netip.Addr
 	// Made are the changes that succeeded, in order.
 	Made []Change
 
@@ -27,6 +30,12 @@ func NewFake() *Fake { return &Fake{rows: NewTable()} }
 
 // Name implements [Kernel].
 func (f *Fake) Name() string { return "fake" }
+
+// Self implements [Kernel].
+func (f *Fake) Self() Self { return Self{Tiers: true, Tunnels: f.Tunnels} }
+
+// Lacks implements [Kernel].
+func (f *Fake) Lacks() []string { return nil }
 
 // Prepare implements [Kernel].
 func (f *Fake) Prepare(context.Context) error {
@@ -47,6 +56,7 @@ func (f *Fake) Table(context.Context) (Table, error) {
 		Dests:   maps.Clone(f.rows.Dests),
 		Addrs:   maps.Clone(f.rows.Addrs),
 		Pods:    maps.Clone(f.rows.Pods),
+		Nodes:   maps.Clone(f.rows.Nodes),
 	}, nil
 }
 
@@ -82,6 +92,8 @@ func (f *Fake) change(c Change) error {
 		return changeRow(f.rows.Addrs, c.Verb, c.Addr, true)
 	case KindPods:
 		return changeRow(f.rows.Pods, c.Verb, c.Pods, true)
+	case KindNode:
+		return changeRow(f.rows.Nodes, c.Verb, c.Node, true)
 	case KindDest:
 		if _, ok := f.rows.Servers[c.Virtual]; !ok {
 			return os.ErrNotExist

@@ -11,6 +11,12 @@ type Kernel interface {
 	// there, and repairs what somebody changed. It disturbs nothing that is
 	// as it should be, and may be called at any time.
 	Prepare(ctx context.Context) error
+	// Self returns what a Plan for this node has to know of the kernel, as far
+	// as Prepare has found it out; Node is empty. It is safe for concurrent use.
+	Self() Self
+	// Lacks says what this kernel cannot do that others can, and why: one line
+	// for each. It is safe for concurrent use.
+	Lacks() []string
 	// Table lists all rows that are Herald's.
 	Table(ctx context.Context) (Table, error)
 	// Apply makes the changes, in order. One that fails does not stop the

@@ -16,8 +16,13 @@ import (
 
 func ip(s string) netip.Addr     { return netip.MustParseAddr(s) }
 func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
-func virt(s string) Virtual      { return Virtual{ap(s), snapshot.TCP} }
-func at(second int64) time.Time  { return time.Unix(second, 0) }
+func virt(s string) Virtual      { return Virtual{Addr: ap(s), Proto: snapshot.TCP} }
+func tier(t Tier, s string) Virtual {
+	v := virt(s)
+	v.Tier = t
+	return v
+}
+func at(second int64) time.Time { return time.Unix(second, 0) }
 func web(n uint16) []snapshot.Target {
 	return []snapshot.Target{{Name: "web", Proto: snapshot.TCP, Number: n}}
 }
@@ -85,9 +90,9 @@ func TestPlan(t *testing.T) {
 		{"a draining endpoint serves only where none is ready",
 			[]snapshot.Service{svc("ns/a", nil, draining)}, nil,
 			[]string{"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.9:8080 weight 1", "add address 192.0.2.1"}},
-		{"a draining endpoint has no row where another is ready",
+		{"a draining endpoint gets no new connections where another is ready, and keeps those it has",
 			[]snapshot.Service{svc("ns/a", nil, draining, ready("10.244.2.10", "n2"))}, nil,
-			[]string{"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.2.10:8080 weight 1", "add address 192.0.2.1"}},
+			[]string{"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.9:8080 weight 0", "add 192.0.2.1:80/tcp -> 10.244.2.10:8080 weight 1", "add address 192.0.2.1"}},
 		{"an endpoint of the other family is no destination",
 			[]snapshot.Service{svc("ns/a", nil, ready("fd10::1", "n1"))}, nil,
 			[]string{"add 192.0.2.1:80/tcp rr snat", "add address 192.0.2.1"}},
@@ -96,7 +101,7 @@ func TestPlan(t *testing.T) {
 				s.Ports = []snapshot.Port{{Name: "web", Proto: snapshot.TCP, Number: 80}, {Name: "dns", Proto: snapshot.UDP, Number: 53}}
 			}, snapshot.Endpoint{Addr: ip("10.244.1.10"), Ready: true, Ports: []snapshot.Target{
 				{Name: "web", Proto: snapshot.TCP, Number: 8080}, {Name: "dns", Proto: snapshot.UDP, Number: 5353}, {Name: "dns", Proto: snapshot.TCP, Number: 5354}}})}, nil,
-			[]string{"add 192.0.2.1:53/udp rr snat", "add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:53/udp -> 10.244.1.10:5353 weight 1", "add 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", "add address 192.0.2.1"}},
+			[]string{"add 192.0.2.1:53/udp rr snat", "add 192.0.2.1:53/udp -> 10.244.1.10:5353 weight 1", "add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", "add address 192.0.2.1"}},
 		{"a named target port may differ from pod to pod",
 			[]snapshot.Service{svc("ns/a", nil, ready("10.244.1.10", "n1"), snapshot.Endpoint{Addr: ip("10.244.1.11"), Ready: true, Ports: web(9090)})}, nil,
 			[]string{"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", "add 192.0.2.1:80/tcp -> 10.244.1.11:9090 weight 1", "add address 192.0.2.1"}},
@@ -108,11 +113,11 @@ func TestPlan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := snapshot.Snapshot{Services: tt.services, Nodes: nodes, Config: config.Config{Pools: tt.pools}}
 			want := append([]string{"add pods 10.244.1.0/24"}, tt.want...)
-			if diff := cmp.Diff(want, listing(Plan(s, "n1"))); diff != "" {
+			if diff := cmp.Diff(want, listing(Plan(s, Self{Node: "n1"}))); diff != "" {
 				t.Errorf("rows (-want +got):\n%s", diff)
 			}
 			slices.Reverse(s.Services)
-			if diff := cmp.Diff(want, listing(Plan(s, "n1"))); diff != "" {
+			if diff := cmp.Diff(want, listing(Plan(s, Self{Node: "n1"}))); diff != "" {
 				t.Errorf("rows depend on the order of Services:\n%s", diff)
 			}
 		})
@@ -127,6 +132,12 @@ func TestChangesReadAsTheyStandInLogs(t *testing.T) {
 		"set 192.0.2.1:80/tcp -> 10.0.0.7:8080 weight 0": {Verb: Set, Virtual: virt("192.0.2.1:80"), Real: ap("10.0.0.7:8080")},
 		"del address 192.0.2.1":                          {Verb: Del, Addr: ip("192.0.2.1")},
 		"add pods 10.0.0.0/8":                            {Verb: Add, Pods: netip.MustParsePrefix("10.0.0.0/8")},
+		"del node 192.0.2.11":                            {Verb: Del, Node: ip("192.0.2.11")},
+		"add front 192.0.2.1:80/tcp mh,mh-fallback,mh-port affinity 600 s": {Verb: Add, Virtual: tier(Front, "192.0.2.1:80"),
+			Server: Server{Scheduler: "mh", Flags: config.SchedulerFallback | config.SchedulerPort, Affinity: 600}},
+		"set 192.0.2.1:80/tcp sh,sh-port snat from 10.0.0.0/8 192.0.2.7/32": {Verb: Set, Virtual: virt("192.0.2.1:80"),
+			Server: Server{Scheduler: "sh", Flags: config.SchedulerPort, SNAT: true, Sources: "10.0.0.0/8 192.0.2.7/32"}},
+		"add back 192.0.2.1:80/tcp rr direct": {Verb: Add, Virtual: tier(Back, "192.0.2.1:80"), Server: Server{Scheduler: "rr", Direct: true}},
 	} {
 		if got := c.String(); got != want {
 			t.Errorf("got  %q\nwant %q", got, want)
@@ -139,7 +150,7 @@ func random(rnd *rand.Rand) Table {
 	t := NewTable()
 	for range rnd.IntN(12) {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(rnd.IntN(4))})
-		v := Virtual{netip.AddrPortFrom(addr, uint16(80+rnd.IntN(3))), []snapshot.Proto{snapshot.TCP, snapshot.UDP}[rnd.IntN(2)]}
+		v := Virtual{Addr: netip.AddrPortFrom(addr, uint16(80+rnd.IntN(3))), Proto: []snapshot.Proto{snapshot.TCP, snapshot.UDP}[rnd.IntN(2)]}
 		t.Servers[v] = Server{Scheduler: []string{"rr", "lc"}[rnd.IntN(2)], SNAT: rnd.IntN(2) == 0}
 		for range rnd.IntN(4) {
 			real := netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + rnd.IntN(5))})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"time"
 )
@@ -36,16 +37,15 @@ func (s *Syncer) Join(ctx context.Context, now time.Time, want Table) (map[netip
 		}
 	}
 	join, _ := Diff(s.have, want)
-	if len(join) == 0 {
-		return standing(s.have, want), nil
-	}
 	err := s.apply(ctx, join)
-	listed, e := s.Kernel.Table(ctx)
-	if e != nil {
-		s.doubt = true
-		return nil, errors.Join(err, fmt.Errorf("reading back what joined: %w", e))
+	if err != nil {
+		// What failed is not known: the kernel itself says what stands.
+		listed, e := s.Kernel.Table(ctx)
+		if e != nil {
+			return nil, errors.Join(err, fmt.Errorf("reading back what joined: %w", e))
+		}
+		s.have = listed
 	}
-	s.have = listed
 	return standing(s.have, want), err
 }
 
@@ -56,13 +56,7 @@ func (s *Syncer) Leave(ctx context.Context, want Table) error {
 		return nil
 	}
 	_, leave := Diff(s.have, want)
-	if err := s.apply(ctx, leave); err != nil {
-		return err
-	}
-	for _, c := range leave {
-		s.have.forget(c)
-	}
-	return nil
+	return s.apply(ctx, leave)
 }
 
 // audit prepares the kernel and lists it, and says what somebody changed.
@@ -95,6 +89,8 @@ func first(lists ...[]Change) string {
 	return ""
 }
 
+// apply makes changes. If all succeed they are in have from now on: each was
+// acknowledged by the kernel.
 func (s *Syncer) apply(ctx context.Context, changes []Change) error {
 	if len(changes) == 0 {
 		return nil
@@ -103,13 +99,22 @@ func (s *Syncer) apply(ctx context.Context, changes []Change) error {
 		s.doubt = true
 		return err
 	}
-	for _, c := range changes {
+	s.have.make(changes)
+	for i, c := range changes {
+		if i == mostLogged {
+			s.Log.Info("steering", "kernel", s.Kernel.Name(), "changes", len(changes)-i, "beside", "those before")
+			break
+		}
 		s.Log.Info("steering", "kernel", s.Kernel.Name(), "change", c.String())
 	}
 	return nil
 }
 
-// standing returns the addresses of want whose rows all stand in have.
+// mostLogged changes of one pass have a line each in the log.
+const mostLogged = 1000
+
+// standing returns the addresses of want whose rows all stand in have. A weight
+// that has still to be taken away is no hindrance.
 func standing(have, want Table) map[netip.Addr]bool {
 	in := make(map[netip.Addr]bool, len(want.Addrs))
 	for a := range want.Addrs {
@@ -121,23 +126,42 @@ func standing(have, want Table) map[netip.Addr]bool {
 		}
 	}
 	for d, weight := range want.Dests {
-		if got, ok := have.Dests[d]; !ok || got != weight {
+		if got, ok := have.Dests[d]; !ok || got != weight && weight > 0 {
 			in[d.Virtual.Addr.Addr()] = false
 		}
 	}
 	return in
 }
 
-// forget takes out what the Del change c has taken out of the kernel.
-func (t Table) forget(c Change) {
-	switch c.Kind() {
-	case KindAddr:
-		delete(t.Addrs, c.Addr)
-	case KindPods:
-		delete(t.Pods, c.Pods)
-	case KindDest:
-		delete(t.Dests, Dest{c.Virtual, c.Real})
-	case KindServer:
-		delete(t.Servers, c.Virtual)
+// make makes changes of t that were made in the kernel.
+func (t Table) make(changes []Change) {
+	gone := map[Virtual]bool{}
+	for _, c := range changes {
+		switch c.Kind() {
+		case KindAddr:
+			put(t.Addrs, c.Verb, c.Addr, true)
+		case KindPods:
+			put(t.Pods, c.Verb, c.Pods, true)
+		case KindNode:
+			put(t.Nodes, c.Verb, c.Node, true)
+		case KindDest:
+			put(t.Dests, c.Verb, Dest{c.Virtual, c.Real}, c.Weight)
+		case KindServer:
+			put(t.Servers, c.Verb, c.Virtual, c.Server)
+			if c.Verb == Del {
+				gone[c.Virtual] = true
+			}
+		}
 	}
+	if len(gone) > 0 { // with their destinations
+		maps.DeleteFunc(t.Dests, func(d Dest, _ int) bool { return gone[d.Virtual] })
+	}
+}
+
+func put[K comparable, V any](rows map[K]V, verb Verb, k K, v V) {
+	if verb == Del {
+		delete(rows, k)
+		return
+	}
+	rows[k] = v
 }

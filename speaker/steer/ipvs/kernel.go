@@ -58,6 +58,12 @@ func New(o Options) *Kernel {
 // Name implements [steer.Kernel].
 func (k *Kernel) Name() string { return "ipvs" }
 
+// Self implements [steer.Kernel].
+func (k *Kernel) Self() steer.Self { return steer.Self{} }
+
+// Lacks implements [steer.Kernel].
+func (k *Kernel) Lacks() []string { return nil }
+
 func (k *Kernel) pinPath() string { return filepath.Join(k.opts.StateDir, "netns", "lb") }
 
 // A step is one part of what the rows stand in: looked at, and mended if it is

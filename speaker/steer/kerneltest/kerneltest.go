@@ -33,8 +33,15 @@ func Run(t *testing.T, newKernel New) {
 	t.Run("random walk", func(t *testing.T) { testWalk(t, newKernel) })
 }
 
-// Virtual parses "192.0.2.1:80/tcp".
+// Virtual parses "192.0.2.1:80/tcp" or "front 192.0.2.1:80/tcp".
 func Virtual(s string) steer.Virtual {
+	for _, tier := range []steer.Tier{steer.Front, steer.Back} {
+		if rest, ok := strings.CutPrefix(s, tier.String()+" "); ok {
+			v := Virtual(rest)
+			v.Tier = tier
+			return v
+		}
+	}
 	addr, proto, _ := strings.Cut(s, "/")
 	v := steer.Virtual{Addr: netip.MustParseAddrPort(addr)}
 	for _, p := range []snapshot.Proto{snapshot.TCP, snapshot.UDP, snapshot.SCTP} {
@@ -43,6 +50,11 @@ func Virtual(s string) steer.Virtual {
 		}
 	}
 	return v
+}
+
+// Node is the change of an address that tunnels may come from.
+func Node(verb steer.Verb, addr string) steer.Change {
+	return steer.Change{Verb: verb, Node: netip.MustParseAddr(addr)}
 }
 
 // Server is the change of a virtual server.
@@ -75,6 +87,8 @@ func Model(t steer.Table, c steer.Change) error {
 		return change(t.Addrs, c.Verb, c.Addr, true)
 	case steer.KindPods:
 		return change(t.Pods, c.Verb, c.Pods, true)
+	case steer.KindNode:
+		return change(t.Nodes, c.Verb, c.Node, true)
 	case steer.KindDest:
 		if _, ok := t.Servers[c.Virtual]; !ok {
 			return os.ErrNotExist

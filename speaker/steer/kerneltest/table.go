@@ -3,10 +3,17 @@ package kerneltest
 import (
 	"context"
 	"os"
+	"slices"
 	"testing"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/speaker/steer"
 )
+
+// Set is the change of all that can be set on a virtual server.
+func Set(verb steer.Verb, virtual string, s steer.Server) steer.Change {
+	return steer.Change{Verb: verb, Virtual: Virtual(virtual), Server: s}
+}
 
 const (
 	web  = "192.0.2.1:80/tcp"
@@ -14,14 +21,17 @@ const (
 	web6 = "[2001:db8::1]:80/tcp"
 )
 
-// tests are promises: after have is applied, change answers err and the
-// kernel then lists what the model makes of both.
-var tests = []struct {
+// A row is a promise.
+type row struct {
 	name   string
 	have   []steer.Change
 	change steer.Change
 	err    error
-}{
+}
+
+// tests are promises: after have is applied, change answers err and the
+// kernel then lists what the model makes of both.
+var tests = []row{
 	{"an added server is listed",
 		nil, Server(steer.Add, web, "rr", false), nil},
 	{"a server keeps its scheduler and that it wants SNAT",
@@ -46,6 +56,40 @@ var tests = []struct {
 	{"setting a server ends SNAT",
 		[]steer.Change{Server(steer.Add, web, "rr", true)},
 		Server(steer.Set, web, "rr", false), nil},
+	{"a server keeps the flags of its scheduler",
+		nil, Set(steer.Add, web, steer.Server{Scheduler: "mh", Flags: config.SchedulerPort | config.SchedulerFallback}), nil},
+	{"the flags of a scheduler can be set, each for itself",
+		[]steer.Change{Set(steer.Add, web, steer.Server{Scheduler: "sh"})},
+		Set(steer.Set, web, steer.Server{Scheduler: "sh", Flags: config.SchedulerFallback}), nil},
+	{"a server keeps its affinity",
+		nil, Set(steer.Add, web, steer.Server{Scheduler: "rr", Affinity: 600, SNAT: true}), nil},
+	{"an IPv6 server keeps its affinity",
+		nil, Set(steer.Add, web6, steer.Server{Scheduler: "wrr", Affinity: 86400}), nil},
+	{"setting a server begins affinity",
+		[]steer.Change{Server(steer.Add, web, "rr", true), Dest(steer.Add, web, "10.0.0.7:8080", 1)},
+		Set(steer.Set, web, steer.Server{Scheduler: "rr", Affinity: 10800, SNAT: true}), nil},
+	{"setting a server ends affinity",
+		[]steer.Change{Set(steer.Add, web, steer.Server{Scheduler: "rr", Affinity: 600})},
+		Server(steer.Set, web, "rr", false), nil},
+	{"a server keeps its sources",
+		nil, Set(steer.Add, web, steer.Server{Scheduler: "rr", Sources: "10.0.0.0/8 192.0.2.0/25 192.0.2.200/32", SNAT: true}), nil},
+	{"an IPv6 server keeps its sources",
+		nil, Set(steer.Add, web6, steer.Server{Scheduler: "rr", Sources: "2001:db8::/32 fd00::/8"}), nil},
+	{"a server that lets nobody in stays closed",
+		nil, Set(steer.Add, web, steer.Server{Scheduler: "rr", Sources: steer.Nobody}), nil},
+	{"everybody written out is something else than nothing",
+		nil, Set(steer.Add, web, steer.Server{Scheduler: "rr", Sources: "0.0.0.0/0"}), nil},
+	{"setting a server changes its sources, and nobody else's",
+		[]steer.Change{
+			Set(steer.Add, web, steer.Server{Scheduler: "rr", Sources: "10.0.0.0/8 192.0.2.0/25"}),
+			Set(steer.Add, dns, steer.Server{Scheduler: "rr", Sources: "10.0.0.0/8"})},
+		Set(steer.Set, web, steer.Server{Scheduler: "rr", Sources: "10.0.0.0/9 192.0.2.0/25"}), nil},
+	{"setting a server opens it to everybody",
+		[]steer.Change{Set(steer.Add, web, steer.Server{Scheduler: "rr", Sources: "10.0.0.0/8"})},
+		Server(steer.Set, web, "rr", false), nil},
+	{"a deleted server takes its sources along",
+		[]steer.Change{Set(steer.Add, web, steer.Server{Scheduler: "rr", Sources: "10.0.0.0/8"})},
+		Server(steer.Del, web, "", false), nil},
 	{"setting what is not there is refused",
 		nil, Server(steer.Set, web, "rr", false), os.ErrNotExist},
 	{"a deleted server is gone",
@@ -139,8 +183,78 @@ var tests = []struct {
 		nil, Pods(steer.Del, "10.244.1.0/24"), os.ErrNotExist},
 }
 
+const (
+	front = "front 192.0.2.1:80/tcp"
+	back  = "back 192.0.2.1:80/tcp"
+	port  = "0.0.0.0:30080/tcp"
+)
+
+// tierTests are promises of kernels that have tiers.
+var tierTests = []row{
+	{"a server of each tier is one for itself",
+		[]steer.Change{Server(steer.Add, web, "rr", true), Server(steer.Add, back, "rr", false)},
+		Set(steer.Add, front, steer.Server{Scheduler: "mh", Flags: config.SchedulerPort | config.SchedulerFallback}), nil},
+	{"an IPv6 server of each tier is one for itself",
+		[]steer.Change{Server(steer.Add, "back "+web6, "wrr", false), Server(steer.Add, web6, "rr", true)},
+		Server(steer.Add, "front "+web6, "rr", false), nil},
+	{"a node is a destination of the front, with its weight",
+		[]steer.Change{Server(steer.Add, front, "mh", false)},
+		Dest(steer.Add, front, "192.168.0.11:80", 3), nil},
+	{"a node is added to the front with weight 0",
+		[]steer.Change{Server(steer.Add, front, "mh", false)},
+		Dest(steer.Add, front, "192.168.0.11:80", 0), nil},
+	{"a node of the front is set to weight 0",
+		[]steer.Change{Server(steer.Add, front, "mh", false), Dest(steer.Add, front, "192.168.0.11:80", 3)},
+		Dest(steer.Set, front, "192.168.0.11:80", 0), nil},
+	{"an endpoint is a destination of the back, and of nothing else",
+		[]steer.Change{Server(steer.Add, web, "rr", true), Server(steer.Add, back, "rr", false)},
+		Dest(steer.Add, back, "10.0.0.7:8080", 1), nil},
+	{"a back server keeps that it is direct",
+		nil, Set(steer.Add, back, steer.Server{Scheduler: "rr", Direct: true}), nil},
+	{"setting a back server makes it direct",
+		[]steer.Change{Server(steer.Add, back, "rr", false), Dest(steer.Add, back, "10.0.0.7:8080", 1)},
+		Set(steer.Set, back, steer.Server{Scheduler: "rr", Direct: true}), nil},
+	{"setting a back server makes it wait behind the tunnel",
+		[]steer.Change{Set(steer.Add, back, steer.Server{Scheduler: "rr", Direct: true})},
+		Server(steer.Set, back, "rr", false), nil},
+	{"a deleted front leaves the other tiers",
+		[]steer.Change{Server(steer.Add, web, "rr", true), Server(steer.Add, back, "rr", false), Server(steer.Add, front, "mh", false), Dest(steer.Add, front, "192.168.0.11:80", 1)},
+		Server(steer.Del, front, "", false), nil},
+	{"adding a front twice is refused",
+		[]steer.Change{Server(steer.Add, front, "mh", false)},
+		Server(steer.Add, front, "rr", false), os.ErrExist},
+	{"deleting a front that is not there is refused",
+		[]steer.Change{Server(steer.Add, web, "rr", false)},
+		Server(steer.Del, front, "", false), os.ErrNotExist},
+	{"a node port has a server",
+		nil, Server(steer.Add, port, "rr", true), nil},
+	{"an IPv6 node port has a server",
+		[]steer.Change{Server(steer.Add, port, "rr", true)},
+		Server(steer.Add, "[::]:30080/tcp", "rr", true), nil},
+	{"a deleted node port is gone",
+		[]steer.Change{Server(steer.Add, port, "rr", true), Dest(steer.Add, port, "10.0.0.7:8080", 1)},
+		Server(steer.Del, port, "", false), nil},
+	{"a node is listed",
+		nil, Node(steer.Add, "192.168.0.11"), nil},
+	{"an IPv6 node is listed",
+		[]steer.Change{Node(steer.Add, "192.168.0.11")},
+		Node(steer.Add, "2001:db8:1::11"), nil},
+	{"adding a node twice is refused",
+		[]steer.Change{Node(steer.Add, "192.168.0.11")},
+		Node(steer.Add, "192.168.0.11"), os.ErrExist},
+	{"a deleted node is gone",
+		[]steer.Change{Node(steer.Add, "192.168.0.11"), Node(steer.Add, "192.168.0.12")},
+		Node(steer.Del, "192.168.0.11"), nil},
+	{"deleting a node that is not there is refused",
+		nil, Node(steer.Del, "192.168.0.11"), os.ErrNotExist},
+}
+
 func testTable(t *testing.T, newKernel New) {
-	for _, tt := range tests {
+	rows := tests
+	if prepared(t, newKernel).Self().Tiers {
+		rows = slices.Concat(tests, tierTests)
+	}
+	for _, tt := range rows {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx := context.Background()
 			k := prepared(t, newKernel)

@@ -109,7 +109,7 @@ func testWalk(t *testing.T, newKernel New) {
 		changes := make([]steer.Change, 1+r.IntN(12))
 		var errs []error
 		for i := range changes {
-			changes[i] = anyChange(r)
+			changes[i] = anyChange(r, k.Self().Tiers)
 			errs = append(errs, Model(want, changes[i]))
 		}
 		promised := errors.Join(errs...)
@@ -134,24 +134,30 @@ func testWalk(t *testing.T, newKernel New) {
 }
 
 // anyChange draws from a world so small that changes often meet.
-func anyChange(r *rand.Rand) steer.Change {
+func anyChange(r *rand.Rand, tiers bool) steer.Change {
 	verb := []steer.Verb{steer.Add, steer.Add, steer.Set, steer.Del}[r.IntN(4)]
 	ip, target := "192.0.2.%d", "10.0.0.%d:8080"
 	if r.IntN(3) == 0 {
 		ip, target = "2001:db8::%d", "[fd00::%d]:8080"
 	}
 	addr := netip.MustParseAddr(fmt.Sprintf(ip, 1+r.IntN(2)))
-	if kind := r.IntN(10); kind == 0 {
+	switch kind := r.IntN(11); {
+	case kind == 0:
 		return addrChange(verb, addr)
-	} else if kind == 1 {
+	case kind == 1:
 		prefix := netip.PrefixFrom(addr, addr.BitLen()-1)
 		return steer.Change{Verb: addOrDel(verb), Pods: prefix.Masked()}
+	case kind == 2 && tiers:
+		return steer.Change{Verb: addOrDel(verb), Node: addr}
 	}
 	c := steer.Change{Verb: verb, Virtual: Virtual(
 		netip.AddrPortFrom(addr, 80).String() + []string{"/tcp", "/udp"}[r.IntN(2)])}
+	if tiers {
+		c.Virtual.Tier = []steer.Tier{steer.Single, steer.Front, steer.Back}[r.IntN(3)]
+	}
 	if r.IntN(4) == 0 {
 		if verb != steer.Del {
-			c.Server = steer.Server{Scheduler: []string{"rr", "wrr"}[r.IntN(2)], SNAT: r.IntN(2) == 0}
+			c.Server = anyServer(r, c.Virtual)
 		}
 		return c
 	}
@@ -160,6 +166,21 @@ func anyChange(r *rand.Rand) steer.Change {
 		c.Weight = []int{0, 1, 1, 2, 7}[r.IntN(5)]
 	}
 	return c
+}
+
+// anyServer draws what can be set on v.
+func anyServer(r *rand.Rand, v steer.Virtual) steer.Server {
+	s := steer.Server{Scheduler: []string{"rr", "wrr"}[r.IntN(2)], Affinity: []uint32{0, 0, 60}[r.IntN(3)]}
+	switch v.Tier {
+	case steer.Single:
+		s.SNAT = r.IntN(2) == 0
+		if v.Addr.Addr().Is4() {
+			s.Sources = []steer.Sources{"", "", "10.0.0.0/8 192.0.2.0/24", "10.0.0.0/8", steer.Nobody}[r.IntN(5)]
+		}
+	case steer.Back:
+		s.Direct = r.IntN(2) == 0
+	}
+	return s
 }
 
 func addrChange(verb steer.Verb, addr netip.Addr) steer.Change {
@@ -182,6 +203,9 @@ func emptying(t steer.Table) []steer.Change {
 	}
 	for p := range t.Pods {
 		changes = append(changes, steer.Change{Verb: steer.Del, Pods: p})
+	}
+	for a := range t.Nodes {
+		changes = append(changes, steer.Change{Verb: steer.Del, Node: a})
 	}
 	for d := range t.Dests {
 		changes = append(changes, steer.Change{Verb: steer.Del, Virtual: d.Virtual, Real: d.Real})

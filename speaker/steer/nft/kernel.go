@@ -53,6 +53,12 @@ func New(o Options) *Kernel {
 // Name implements [steer.Kernel].
 func (k *Kernel) Name() string { return "nft" }
 
+// Self implements [steer.Kernel]: there are no tiers.
+func (k *Kernel) Self() steer.Self { return steer.Self{} }
+
+// Lacks implements [steer.Kernel].
+func (k *Kernel) Lacks() []string { return nil }
+
 // Prepare implements [steer.Kernel]. A table that is right is not written to;
 // one whose rules somebody changed keeps its elements; one of another make is
 // replaced.
