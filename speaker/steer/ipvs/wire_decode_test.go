@@ -49,7 +49,7 @@ func FuzzAnswers(f *testing.F) {
 func someServices() []moby.Service {
 	return []moby.Service{
 		{Address: ipOf("192.0.2.1"), Protocol: 6, Port: 80, AddressFamily: unix.AF_INET,
-			SchedName: "mh", Flags: flagHashed | flagMHPort, Netmask: netmask4},
+			SchedName: "mh", Flags: flagHashed | flagPort, Netmask: netmask4},
 		{Address: ipOf("2001:db8::1"), Protocol: 17, Port: 53, AddressFamily: unix.AF_INET6,
 			SchedName: "wrr", Flags: flagHashed | 1, Timeout: 300, Netmask: netmask6, PEName: "sip"},
 		{FWMark: 42, AddressFamily: unix.AF_INET, SchedName: "rr", Flags: flagHashed, Netmask: netmask4},

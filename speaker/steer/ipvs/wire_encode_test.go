@@ -63,7 +63,7 @@ func asMoby(c command) []byte {
 
 func TestCommandsAreEncodedLikeMobys(t *testing.T) {
 	v4 := &moby.Service{Address: ipOf("192.0.2.1"), Protocol: 6, Port: 80, AddressFamily: unix.AF_INET,
-		SchedName: "mh", Flags: flagMHPort | flagMHFallback, Netmask: netmask4}
+		SchedName: "mh", Flags: flagPort | flagFallback, Netmask: netmask4}
 	v6 := &moby.Service{Address: ipOf("2001:db8::1"), Protocol: 17, Port: 53, AddressFamily: unix.AF_INET6,
 		SchedName: "wrr", Flags: 1, Timeout: 300, Netmask: netmask6, PEName: "sip"}
 	mark := &moby.Service{FWMark: 42, AddressFamily: unix.AF_INET6, SchedName: "rr", Netmask: netmask6}
@@ -105,7 +105,7 @@ func TestACommandOnTheWire(t *testing.T) {
 }
 
 func TestNoServiceClaimsToBeHashed(t *testing.T) {
-	svc := &moby.Service{Address: ipOf("192.0.2.1"), AddressFamily: unix.AF_INET, SchedName: "rr", Flags: flagMHPort}
+	svc := &moby.Service{Address: ipOf("192.0.2.1"), AddressFamily: unix.AF_INET, SchedName: "rr", Flags: flagPort}
 	want := appendCommand(nil, 31, 7, command{op: opNewService, svc: svc})
 	svc.Flags |= flagHashed
 	if got := appendCommand(nil, 31, 7, command{op: opNewService, svc: svc}); !bytes.Equal(got, want) {

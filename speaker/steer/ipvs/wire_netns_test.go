@@ -98,7 +98,7 @@ func randomCommand(rnd *rand.Rand) command {
 		svc.FWMark, svc.Protocol, svc.Port, svc.Address = uint32(1+rnd.IntN(3)), 0, 0, nil
 	}
 	svc.SchedName = []string{"rr", "wrr", "mh", "sh", "wlc", "nonsense", "a-name-longer-than-sixteen"}[min(rnd.IntN(9), 6)]
-	svc.Flags = []uint32{0, flagMHPort, flagMHPort | flagMHFallback, 1}[rnd.IntN(4)]
+	svc.Flags = []uint32{0, flagPort, flagPort | flagFallback, 1}[rnd.IntN(4)]
 	if svc.Flags == 1 {
 		svc.Timeout = 300
 	}
