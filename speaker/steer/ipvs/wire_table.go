@@ -33,10 +33,11 @@ type tableRow struct {
 
 // openTable opens the file of a place. It may be read anywhere.
 func openTable(in place) (f *os.File, err error) {
-	return f, in.do(func() error {
+	err = in.do(func() (err error) {
 		f, err = os.Open("/proc/thread-self/net/ip_vs")
 		return err
 	})
+	return f, err
 }
 
 // tableHead is how the file begins; in the first line version and size follow.
