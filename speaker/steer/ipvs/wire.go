@@ -32,6 +32,7 @@ type wire struct {
 	// For listing, see list: a fresh socket, and /proc/net/ip_vs.
 	dial  func() (wireSocket, error)
 	table func() (io.ReadCloser, error)
+	size  tableSize // of the last one
 }
 
 // A wireSocket carries datagrams to the kernel and back.

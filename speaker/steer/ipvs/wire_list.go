@@ -96,13 +96,14 @@ func idOf(svc *moby.Service) serviceID {
 }
 
 // rows reads the file.
-func (w *wire) rows() ([]tableRow, error) {
+func (w *wire) rows() (rows []tableRow, err error) {
 	f, err := w.table()
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() // only read
-	return readTable(f)
+	rows, w.size, err = readTable(f, w.size)
+	return rows, err
 }
 
 // services dumps all services. It takes a socket of its own: one whose dump
@@ -119,7 +120,7 @@ func (w *wire) services() ([]moby.Service, error) {
 	if err := s.send(request); err != nil {
 		return nil, err
 	}
-	d := dump{family: w.family, seq: seq}
+	d := dump{family: w.family, seq: seq, services: make([]moby.Service, 0, w.size.rows)}
 	for failed := 0; !d.done; {
 		datagrams, err := s.receive()
 		if err == unix.EINTR && failed < persistence {

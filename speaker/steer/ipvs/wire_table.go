@@ -33,10 +33,11 @@ type tableRow struct {
 
 // openTable opens the file of a place. It may be read anywhere.
 func openTable(in place) (f *os.File, err error) {
-	return f, in.do(func() error {
+	err = in.do(func() (err error) {
 		f, err = os.Open("/proc/thread-self/net/ip_vs")
 		return err
 	})
+	return f, err
 }
 
 // tableHead is how the file begins; in the first line version and size follow.
@@ -53,22 +54,23 @@ type tableReader struct {
 	dests []moby.Destination // of all rows
 }
 
+// A tableSize is how much is in the file, if it is what it was the last time.
+type tableSize struct{ rows, dests int }
+
+// tableBuffer is much more than the page that the kernel gives at a time, in
+// bytes: for each read it counts its way through all services anew.
+const tableBuffer = 64 << 10
+
 // readTable reads what the kernel writes (net/netfilter/ipvs/ip_vs_ctl.c,
 // ip_vs_info_seq_show). An error names the line that it is in.
-func readTable(r io.Reader) ([]tableRow, error) {
-	var t tableReader
-	lines := bufio.NewScanner(r)
-	n := 0
-	for ; lines.Scan(); n++ {
-		if err := t.line(n, lines.Text()); err != nil {
-			return nil, fmt.Errorf("line %d, %q: %w", n+1, lines.Text(), err)
-		}
+func readTable(r io.Reader, expect tableSize) ([]tableRow, tableSize, error) {
+	t := tableReader{
+		rows:  make([]tableRow, 0, expect.rows),
+		from:  make([]int, 0, expect.rows),
+		dests: make([]moby.Destination, 0, expect.dests),
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("after line %d: %w", n, err)
-	}
-	if n < len(tableHead) {
-		return nil, fmt.Errorf("line %d is missing: the file has a head of %d", n+1, len(tableHead))
+	if err := t.read(r); err != nil {
+		return nil, tableSize{}, err
 	}
 	for i, from := range t.from {
 		to := len(t.dests)
@@ -77,7 +79,26 @@ func readTable(r io.Reader) ([]tableRow, error) {
 		}
 		t.rows[i].dests = t.dests[from:to:to]
 	}
-	return t.rows, nil
+	return t.rows, tableSize{len(t.rows), len(t.dests)}, nil
+}
+
+func (t *tableReader) read(r io.Reader) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, tableBuffer), tableBuffer)
+	n := 0
+	for ; lines.Scan(); n++ {
+		line := lines.Text()
+		if err := t.line(n, line); err != nil {
+			return fmt.Errorf("line %d, %q: %w", n+1, line, err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("after line %d: %w", n, err)
+	}
+	if n < len(tableHead) {
+		return fmt.Errorf("line %d is missing: the file has a head of %d", n+1, len(tableHead))
+	}
+	return nil
 }
 
 func (t *tableReader) line(n int, line string) error {

@@ -68,7 +68,7 @@ func TestReadTable(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := readTable(strings.NewReader(tableTop + tt.file))
+			got, _, err := readTable(strings.NewReader(tableTop+tt.file), tableSize{})
 			if err != nil || len(got) != len(tt.want) {
 				t.Fatalf("readTable() = %+v, %v\nwant %+v", got, err, tt.want)
 			}
@@ -120,7 +120,7 @@ func TestReadTableNamesTheLineThatIsWrong(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rows, err := readTable(strings.NewReader(tt.file))
+			rows, _, err := readTable(strings.NewReader(tt.file), tableSize{})
 			if err == nil || !strings.Contains(err.Error(), tt.line) {
 				t.Errorf("readTable() = %+v, %v, want an error about %s", rows, err, tt.line)
 			}
@@ -166,11 +166,11 @@ func FuzzReadTable(f *testing.F) {
 		"  -> [fd10:0000:0000:0000:0000:0000:0000:0007]:1F90      Tunnel  0      2          1         \n")
 	f.Add(tableTop + "FWM  0000002A rr ops persistent 30000 FFFFFFFF\nIP_47  C0000201:0000 rr \n")
 	f.Fuzz(func(t *testing.T, file string) {
-		rows, err := readTable(strings.NewReader(file))
+		rows, _, err := readTable(strings.NewReader(file), tableSize{})
 		if err != nil {
 			return
 		}
-		again, err := readTable(strings.NewReader(asTable(rows)))
+		again, _, err := readTable(strings.NewReader(asTable(rows)), tableSize{})
 		if err != nil || !reflect.DeepEqual(again, rows) {
 			t.Errorf("read as %+v\nand then as %+v, %v", rows, again, err)
 		}
