@@ -220,7 +220,7 @@ func (s *Source) Synced() bool {
 }
 
 // Peers returns how many speakers are alive, this one included.
-func (s *Source) Peers() int { return len(s.census.alive()) }
+func (s *Source) Peers() int { return len(s.census.judged().alive) }
 
 // newestService returns the Service at key, as the watch brought it or as it
 // was written here.
