@@ -70,7 +70,8 @@ func (s *Source) takeService(key string) {
 		return
 	}
 	next := service(svc, s.o.Classes)
-	if next.Served && s.informers.slices != nil {
+	next.Proxied = s.o.ServiceProxy && proxied(svc)
+	if (next.Served || next.Proxied) && s.informers.slices != nil {
 		next.Endpoints = endpoints(s.slicesOf(key))
 	}
 	if s.informers.namespaces != nil {
