@@ -236,6 +236,7 @@ func TestTakeEqualsAFreshReading(t *testing.T) {
 	for _, node := range []string{"", "n1"} {
 		rnd := rand.New(rand.NewPCG(1, uint64(len(node))))
 		st := newStage(node)
+		st.o.ServiceProxy = node != ""
 		before := st.take()
 		rings, wrote := st.rings, false
 		for step := range 1000 {
@@ -275,6 +276,9 @@ func (st *stage) randomly(rnd *rand.Rand) (wrote bool) {
 	switch rnd.IntN(5) {
 	case 0:
 		svc.Labels = color()
+		if st.o.ServiceProxy && rnd.IntN(2) == 0 {
+			svc.Spec.Type, svc.Spec.ClusterIP = corev1.ServiceTypeClusterIP, "10.96.0.1"
+		}
 		svc.ResourceVersion = st.next()
 		st.bring(st.informers.services, st.serviceChanged, svc, gone)
 	case 1: // our own write, over what the cache has
