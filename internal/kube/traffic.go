@@ -87,8 +87,8 @@ func sources(svc *corev1.Service) (prefixes []netip.Prefix, invalid string) {
 	return slices.Compact(prefixes), ""
 }
 
-// parseSource reads a prefix. Numbers with leading zeros, which the API server
-// lets pass, are not read: programs do not agree on what they mean.
+// parseSource reads a prefix. Numbers with leading zeros, which API servers once
+// let pass, are not read: programs do not agree on what they mean.
 func parseSource(text string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
