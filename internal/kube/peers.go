@@ -56,14 +56,16 @@ type peers struct {
 	self  string
 	known map[string]peer // by Lease name
 	fresh bool            // own Lease was seen to change in time, at the last judgement
-	last  judgement
+	// judged is whether there ever was a judgement, and last which.
+	judged bool
+	last   judgement
 }
 
 // A judgement is how speakers were found, each list by Node. A speaker whose
-// Lease was deleted is in neither, nor is one that took its leave.
+// Lease was deleted is in neither.
 type judgement struct {
 	alive []snapshot.Speaker
-	lost  []snapshot.Speaker // fell silent without having said that they leave
+	lost  []snapshot.Speaker // fell silent; Leaving if they had said that they would
 }
 
 type peer struct {
@@ -106,17 +108,20 @@ func (p *peers) judge(now time.Time) judgement {
 	was := p.fresh
 	p.fresh = p.selfFresh(now)
 	if !p.fresh {
+		if !p.judged {
+			return p.unheard()
+		}
 		return p.last
 	}
+	p.judged = true
 	if !was {
 		p.grace(now)
 	}
 	var next judgement
 	for _, peer := range p.known {
-		switch {
-		case now.Sub(peer.seen) < peer.ttl:
+		if now.Sub(peer.seen) < peer.ttl {
 			next.alive = append(next.alive, peer.speaker)
-		case !peer.speaker.Leaving:
+		} else {
 			next.lost = append(next.lost, peer.speaker)
 		}
 	}
@@ -124,6 +129,17 @@ func (p *peers) judge(now time.Time) judgement {
 	next.lost = slices.DeleteFunc(next.lost, func(sp snapshot.Speaker) bool { return among(next.alive, sp) })
 	p.last = next
 	return next
+}
+
+// unheard is what is said before the first judgement: everybody as last heard,
+// and of nobody that it fell silent by itself.
+func (p *peers) unheard() judgement {
+	var all []snapshot.Speaker
+	for _, peer := range p.known {
+		peer.speaker.Leaving = true
+		all = append(all, peer.speaker)
+	}
+	return judgement{lost: byNode(all)}
 }
 
 // byNode sorts speakers, one for each Node.

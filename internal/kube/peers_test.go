@@ -55,7 +55,11 @@ func (s *peersStory) found(how string, speakers []snapshot.Speaker, want string)
 	s.t.Helper()
 	var got []string
 	for _, sp := range speakers {
-		got = append(got, sp.Node)
+		name := sp.Node
+		if sp.Leaving && how == "lost" {
+			name += "(leaving)"
+		}
+		got = append(got, name)
 	}
 	if text := strings.Join(got, " "); text != want {
 		s.t.Errorf("at %s: %s %q, want %q", s.now.Format("05.000"), how, text, want)
@@ -198,7 +202,7 @@ func TestWhoWasDeadBeforeTheAPIWentStaysDead(t *testing.T) {
 	s.alive("n1 n2")
 }
 
-func TestWhoFallsSilentWithoutTakingLeaveIsLost(t *testing.T) {
+func TestWhoFallsSilentIsLost(t *testing.T) {
 	tests := []struct {
 		name        string
 		play        func(*peersStory)
@@ -208,7 +212,7 @@ func TestWhoFallsSilentWithoutTakingLeaveIsLost(t *testing.T) {
 		{"nor who is silent for less than its Lease", func(s *peersStory) { s.pass(2, "n1") }, "n1 n2", ""},
 		{"who is silent for longer is", func(s *peersStory) { s.pass(3, "n1") }, "n1", "n2"},
 		{"and is not any more once it is heard", func(s *peersStory) { s.pass(3, "n1"); s.renew("n2") }, "n1 n2", ""},
-		{"who took its leave is not", func(s *peersStory) { s.leave("n2"); s.pass(5, "n1") }, "n1", ""},
+		{"who took its leave is marked as such", func(s *peersStory) { s.leave("n2"); s.pass(5, "n1") }, "n1", "n2(leaving)"},
 		{"who came back after it and then falls silent is", func(s *peersStory) {
 			s.leave("n2")
 			s.pass(1, "n1", "n2")
@@ -238,6 +242,16 @@ func TestWhoFallsSilentWithoutTakingLeaveIsLost(t *testing.T) {
 			s.lost(tt.lost)
 		})
 	}
+}
+
+func TestBeforeTheFirstJudgementNobodyIsMissed(t *testing.T) {
+	s := story(t)
+	s.renew("n2", "n3")
+	s.alive("")
+	s.lost("n2(leaving) n3(leaving)")
+	s.renew("n1")
+	s.alive("n1 n2 n3")
+	s.lost("")
 }
 
 func TestTheLostAreKnownAsTheyWereLastHeard(t *testing.T) {
