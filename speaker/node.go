@@ -22,6 +22,8 @@ type Node struct {
 	Announcers []Announcer
 	// Passed is called after each pass that did what it should; may be nil.
 	Passed func()
+
+	planner steer.Planner
 }
 
 // Pass brings the node in line with the cluster, once.
@@ -33,10 +35,9 @@ func (n *Node) Pass(ctx context.Context) error {
 	if !ok {
 		return nil // an empty cache must not look like an empty cluster
 	}
-	want := steer.Plan(s, n.self())
-	ready, joined := n.join(ctx, want)
+	ready, joined := n.join(ctx, s)
 	announced := n.announce(ctx, Plan(s, n.Name, ready))
-	left := n.leave(ctx, want)
+	left := n.leave(ctx)
 	err := errors.Join(joined, announced, left)
 	if err == nil && n.Passed != nil {
 		n.Passed()
@@ -44,28 +45,21 @@ func (n *Node) Pass(ctx context.Context) error {
 	return err
 }
 
-// self returns what is to be planned for.
-func (n *Node) self() steer.Self {
-	self := steer.Self{}
-	if n.Steer != nil {
-		self = n.Steer.Kernel.Self()
-	}
-	self.Node = n.Name
-	return self
-}
-
-func (n *Node) join(ctx context.Context, want steer.Table) (map[netip.Addr]bool, error) {
+func (n *Node) join(ctx context.Context, s snapshot.Snapshot) (map[netip.Addr]bool, error) {
 	if n.Steer == nil {
 		return nil, nil
 	}
-	return n.Steer.Join(ctx, time.Now(), want)
+	self := n.Steer.Kernel.Self()
+	self.Node = n.Name
+	want, touched := n.planner.Plan(s, self)
+	return n.Steer.Join(ctx, time.Now(), want, touched)
 }
 
-func (n *Node) leave(ctx context.Context, want steer.Table) error {
+func (n *Node) leave(ctx context.Context) error {
 	if n.Steer == nil {
 		return nil
 	}
-	return n.Steer.Leave(ctx, want)
+	return n.Steer.Leave(ctx)
 }
 
 func (n *Node) announce(ctx context.Context, want Announcements) error {
