@@ -24,6 +24,9 @@ type Node struct {
 	Passed func()
 
 	planner steer.Planner
+	last    snapshot.Snapshot // of the last pass
+	plan    Announcements     // for it
+	settled bool              // whether that pass did all it should
 }
 
 // Pass brings the node in line with the cluster, once.
@@ -36,13 +39,27 @@ func (n *Node) Pass(ctx context.Context) error {
 		return nil // an empty cache must not look like an empty cluster
 	}
 	ready, joined := n.join(ctx, s)
-	announced := n.announce(ctx, Plan(s, n.Name, ready))
+	if joined != nil || !n.settled || !sameView(s, n.last) {
+		n.plan = Plan(s, n.Name, ready)
+	}
+	announced := n.announce(ctx, n.plan)
 	left := n.leave(ctx)
 	err := errors.Join(joined, announced, left)
+	n.last, n.settled = s, err == nil
 	if err == nil && n.Passed != nil {
 		n.Passed()
 	}
 	return err
+}
+
+// sameView is whether two snapshots show the same to Plan. What was taken once
+// is never edited, so slices that begin at one place are the same.
+func sameView(a, b snapshot.Snapshot) bool {
+	return one(a.Services, b.Services) && one(a.Config.Pools, b.Config.Pools) && one(a.Nodes, b.Nodes) && one(a.Speakers, b.Speakers)
+}
+
+func one[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func (n *Node) join(ctx context.Context, s snapshot.Snapshot) (map[netip.Addr]bool, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,6 +66,7 @@ func BenchmarkPass10000(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if changes > 0 {
+					s.Services = slices.Clone(s.Services) // as a new snapshot is
 					ep := &s.Services[5000].Endpoints[1]
 					ep.Ready = !ep.Ready
 					s.Services[5000].Revision++

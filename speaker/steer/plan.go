@@ -49,9 +49,10 @@ func Plan(s snapshot.Snapshot, self Self) Table {
 // Services that have changed. What it returns is what [Plan] would; the zero
 // value is ready.
 type Planner struct {
-	view  view
-	seen  []seen // by key: the Services of the last snapshot
-	world *world // the nodes of the last snapshot
+	view     view
+	services []snapshot.Service // of the last snapshot
+	seen     []seen             // what was done for them, by key
+	world    *world             // the nodes of the last snapshot
 
 	want Table
 	// claims are all that any Service has, by the virtual server claimed; made
@@ -125,6 +126,10 @@ func (p *Planner) Plan(s snapshot.Snapshot, self Self) (Table, *Touched) {
 		p.world.fill(p.want)
 	}
 	t := &Touched{map[Virtual]bool{}, map[Dest]bool{}, map[netip.Addr]bool{}}
+	if !whole && sameSlice(p.services, s.Services) {
+		return p.want, t
+	}
+	p.services = s.Services
 	again := p.walk(s.Services, t)
 	for v := range again {
 		p.settle(v, s.Services, t)
