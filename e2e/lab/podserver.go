@@ -23,7 +23,10 @@ type podServer struct {
 // to the podServer until it is closed.
 func servePod(ns *Namespace, name string, ports []PodPort) (*podServer, error) {
 	s := &podServer{name: name}
-	s.web = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ReadHeaderTimeout: 10 * time.Second}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", s.serveHTTP)
+	mux.HandleFunc(streamPath, serveStream)
+	s.web = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	for _, p := range ports {
 		if err := s.open(ns, fmt.Sprintf(":%d", p.Number)); err != nil {
 			s.close()

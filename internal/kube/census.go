@@ -68,7 +68,7 @@ func (c *census) judgeLocked(now time.Time) (changed bool) {
 func equalSpeakers(a, b []snapshot.Speaker) bool {
 	sameLink := func(x, y snapshot.Link) bool { return x.Name == y.Name && slices.Equal(x.Prefixes, y.Prefixes) }
 	return slices.EqualFunc(a, b, func(x, y snapshot.Speaker) bool {
-		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving &&
+		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving && x.Stale == y.Stale &&
 			slices.EqualFunc(x.Links, y.Links, sameLink) &&
 			slices.Equal(x.Tunnels, y.Tunnels) && slices.Equal(x.Lacks, y.Lacks)
 	})

@@ -103,6 +103,10 @@ func (p *peers) observe(l *coordinationv1.Lease, now time.Time) error {
 
 func (p *peers) forget(lease string) { delete(p.known, lease) }
 
+// staleAfter is for how long a speaker that has fallen silent may be on its way
+// back: longer than a restart takes.
+const staleAfter = 30 * time.Second
+
 // judge returns how the speakers are at now.
 func (p *peers) judge(now time.Time) judgement {
 	was := p.fresh
@@ -119,11 +123,13 @@ func (p *peers) judge(now time.Time) judgement {
 	}
 	var next judgement
 	for _, peer := range p.known {
-		if now.Sub(peer.seen) < peer.ttl {
+		silent := now.Sub(peer.seen)
+		if silent < peer.ttl {
 			next.alive = append(next.alive, peer.speaker)
-		} else {
-			next.lost = append(next.lost, peer.speaker)
+			continue
 		}
+		peer.speaker.Stale = silent >= peer.ttl+staleAfter
+		next.lost = append(next.lost, peer.speaker)
 	}
 	next.alive, next.lost = byNode(next.alive), byNode(next.lost)
 	next.lost = slices.DeleteFunc(next.lost, func(sp snapshot.Speaker) bool { return among(next.alive, sp) })

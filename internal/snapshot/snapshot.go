@@ -218,6 +218,11 @@ type Speaker struct {
 	// Lacks says why the node cannot steer as well as others can, one line for
 	// each thing that its kernel has not.
 	Lacks []string
+	// Stale, of one that fell silent, is whether that was so long ago that what
+	// its node takes by tunnel may be steered to what is not there any more.
+	Stale bool
+	// Dead, of one that fell silent, is whether its node does not answer either.
+	Dead bool
 }
 
 // A Link is a network interface that can announce.

@@ -87,11 +87,11 @@ func (r rows) front(targets []target) {
 	heard := false
 	for _, t := range targets {
 		weights[t.node] += t.weight
-		heard = heard || t.weight > 0 && !r.silent[t.node]
+		heard = heard || t.weight > 0 && !r.stale[t.node]
 	}
 	var nodes []target
 	for node, weight := range weights {
-		if heard && r.silent[node] {
+		if heard && r.stale[node] {
 			weight = 0
 		}
 		end, _ := ofFamily(r.tunnels[node], r.six())

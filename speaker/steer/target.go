@@ -88,7 +88,7 @@ func (r rows) nodePorts(local bool) []target {
 	return found
 }
 
-// mourn gives no new connections to targets on nodes that are lost, if there
+// mourn gives no new connections to targets on nodes that are dead, if there
 // are others.
 func (r rows) mourn(targets []target) []target {
 	lives := func(t target) bool { return t.weight > 0 && !r.dead[t.node] }

@@ -51,6 +51,13 @@ func TestPlanOfTiers(t *testing.T) {
 		edit(&s)
 		return s
 	}
+	// lose makes a speaker fall silent.
+	lose := func(i int, how func(*snapshot.Speaker)) func(*snapshot.Snapshot) {
+		return func(s *snapshot.Snapshot) {
+			s.Lost, s.Speakers = slices.Clone(s.Speakers[i:i+1]), slices.Delete(slices.Clone(s.Speakers), i, i+1)
+			how(&s.Lost[0])
+		}
+	}
 	nodes := []string{"add node 192.168.0.11", "add node 192.168.0.12", "add node 192.168.0.13"}
 	single := []string{
 		"add 192.0.2.1:80/tcp rr snat",
@@ -131,24 +138,22 @@ func TestPlanOfTiers(t *testing.T) {
 			with(func(s *snapshot.Snapshot) { s.Nodes, s.Speakers = s.Nodes[:1], s.Speakers[:1] }, svc("ns/a", nil, a)), onN1,
 			rows("add node 192.168.0.11", "add back 192.0.2.1:80/tcp rr direct", "add back 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1",
 				"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", address)},
-		{"endpoints on a node that is lost get no new connections, by either way",
-			with(func(s *snapshot.Snapshot) {
-				s.Lost, s.Speakers = s.Speakers[1:2], slices.Delete(slices.Clone(s.Speakers), 1, 2)
-			}, svc("ns/a", nil, a, b)), onN1,
+		{"endpoints on a dead node get no new connections, by either way",
+			with(lose(1, func(sp *snapshot.Speaker) { sp.Dead = true }), svc("ns/a", nil, a, b)), onN1,
 			rows(nodes, "add back 192.0.2.1:80/tcp rr", "add back 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1",
 				"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", "add 192.0.2.1:80/tcp -> 10.244.2.10:8080 weight 0",
 				"add front 192.0.2.1:80/tcp mh,mh-fallback,mh-port", "add front 192.0.2.1:80/tcp -> 192.168.0.11:80 weight 1", "add front 192.0.2.1:80/tcp -> 192.168.0.12:80 weight 0", address)},
-		{"a speaker that was stopped on purpose loses only what comes by tunnel",
-			with(func(s *snapshot.Snapshot) {
-				gone := s.Speakers[1]
-				gone.Leaving = true
-				s.Lost, s.Speakers = []snapshot.Speaker{gone}, slices.Delete(slices.Clone(s.Speakers), 1, 2)
-			}, svc("ns/a", nil, a, b)), onN1,
+		{"a speaker that falls silent loses nothing as long as its node answers",
+			with(lose(1, func(*snapshot.Speaker) {}), svc("ns/a", nil, a, b)), onN1,
+			rows(nodes, "add back 192.0.2.1:80/tcp rr", "add back 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", single,
+				"add front 192.0.2.1:80/tcp mh,mh-fallback,mh-port", "add front 192.0.2.1:80/tcp -> 192.168.0.11:80 weight 1", "add front 192.0.2.1:80/tcp -> 192.168.0.12:80 weight 1", address)},
+		{"once it has been silent for long nothing is sent there by tunnel",
+			with(lose(1, func(sp *snapshot.Speaker) { sp.Stale, sp.Leaving = true, true }), svc("ns/a", nil, a, b)), onN1,
 			rows(nodes, "add back 192.0.2.1:80/tcp rr", "add back 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", single,
 				"add front 192.0.2.1:80/tcp mh,mh-fallback,mh-port", "add front 192.0.2.1:80/tcp -> 192.168.0.11:80 weight 1", "add front 192.0.2.1:80/tcp -> 192.168.0.12:80 weight 0", address)},
-		{"where every endpoint is on a lost node they get connections all the same",
-			with(func(s *snapshot.Snapshot) { s.Lost, s.Speakers = s.Speakers[1:2], s.Speakers[:1] }, svc("ns/a", nil, b)), onN1,
-			rows("add node 192.168.0.11", "add node 192.168.0.12", "add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.2.10:8080 weight 1",
+		{"where every endpoint is on a dead node they get connections all the same",
+			with(lose(1, func(sp *snapshot.Speaker) { sp.Dead = true }), svc("ns/a", nil, b)), onN1,
+			rows(nodes, "add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.2.10:8080 weight 1",
 				"add front 192.0.2.1:80/tcp rr", "add front 192.0.2.1:80/tcp -> 192.168.0.12:80 weight 1", address)},
 		{"affinity holds in every tier, and takes the port out of the hash",
 			three(svc("ns/a", func(s *snapshot.Service) { s.Affinity = 10 * time.Minute }, a, b)), onN1,

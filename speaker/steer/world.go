@@ -14,32 +14,32 @@ type world struct {
 	config  config.Config
 	nodes   []snapshot.Node
 	tunnels map[string][]netip.Addr // by node
-	dead    map[string]bool         // nodes that are lost
-	silent  map[string]bool         // nodes whose speaker does not keep their Back tier in step
+	dead    map[string]bool         // nodes that do not answer
+	stale   map[string]bool         // nodes whose Back tier may be out of date
 	own     map[netip.Addr]bool     // every address that a node has
 	pods    []netip.Prefix          // of this node
 }
 
-// newWorld takes in what is known of the nodes. A speaker that was stopped on
-// purpose leaves a node that is as well as ever, but for its Back tier.
+// newWorld takes in what is known of the nodes. A speaker that has died, or was
+// stopped on purpose, leaves a node that steers on as it did; only after some
+// time its Back tier cannot be relied on any more.
 func newWorld(s snapshot.Snapshot, self Self) *world {
 	w := &world{
 		self: self, config: s.Config, nodes: s.Nodes,
-		tunnels: map[string][]netip.Addr{}, dead: map[string]bool{}, silent: map[string]bool{}, own: map[netip.Addr]bool{},
+		tunnels: map[string][]netip.Addr{}, dead: map[string]bool{}, stale: map[string]bool{}, own: map[netip.Addr]bool{},
 	}
 	for _, sp := range s.Lost {
-		w.tunnels[sp.Node], w.silent[sp.Node] = sp.Tunnels, true
-		if !sp.Leaving {
-			w.dead[sp.Node] = true
-		}
+		w.tunnels[sp.Node] = sp.Tunnels
+		w.dead[sp.Node] = sp.Dead
+		w.stale[sp.Node] = sp.Dead || sp.Stale
 	}
 	for _, sp := range s.Speakers {
 		w.tunnels[sp.Node] = sp.Tunnels
-		delete(w.silent, sp.Node)
+		delete(w.stale, sp.Node)
 		delete(w.dead, sp.Node)
 	}
 	w.tunnels[self.Node] = self.Tunnels
-	delete(w.silent, self.Node)
+	delete(w.stale, self.Node)
 	delete(w.dead, self.Node)
 	for _, n := range s.Nodes {
 		for _, a := range n.Addrs {

@@ -177,6 +177,7 @@ func (c *cluster) serve(t testing.TB, services ...snapshot.Service) {
 		s.Nodes = append(s.Nodes, node)
 		sp := snapshot.Speaker{Node: n.name, Tunnels: n.k.Self().Tunnels}
 		if c.lost[n.name] {
+			sp.Dead = true
 			s.Lost = append(s.Lost, sp)
 		} else {
 			s.Speakers = append(s.Speakers, sp)
