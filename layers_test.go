@@ -31,6 +31,8 @@ var forbidden = []struct {
 	{[]string{"speaker", "speaker/steer", "speaker/arp", "speaker/steer/ipvs", "speaker/steer/nft"},
 		[]string{self + "controller", self + "internal/kube", "k8s.io/"}, "the node's packages know no Kubernetes"},
 	{[]string{"speaker/steer", "speaker/steer/ipvs", "speaker/steer/nft"}, []string{self + "speaker/arp", "github.com/mdlayher/arp"}, "steering knows no announcing"},
+	{[]string{"speaker/steer/mh"}, []string{self + "internal/", self + "speaker", self + "controller", self + "config/v1alpha1", "k8s.io/",
+		"github.com/vishvananda/", "github.com/moby/", "github.com/google/", "github.com/mdlayher/", "golang.org/"}, "mh asks no kernel, it copies one"},
 	{[]string{"speaker/arp"}, []string{self + "speaker/steer/ipvs", self + "speaker/steer/nft", "github.com/moby/"}, "announcing knows no kernel that steers"},
 	{[]string{"speaker/steer/nft"}, []string{"github.com/moby/"}, "only ipvs imports moby/ipvs"},
 }
