@@ -35,6 +35,8 @@ var forbidden = []struct {
 		"github.com/vishvananda/", "github.com/moby/", "github.com/google/", "github.com/mdlayher/", "golang.org/"}, "mh asks no kernel, it copies one"},
 	{[]string{"speaker/arp"}, []string{self + "speaker/steer/ipvs", self + "speaker/steer/nft", "github.com/moby/"}, "announcing knows no kernel that steers"},
 	{[]string{"speaker/steer/nft"}, []string{"github.com/moby/"}, "only ipvs imports moby/ipvs"},
+	{[]string{"speaker/healthport"}, []string{self + "speaker", self + "controller", self + "internal/kube", "k8s.io/",
+		"github.com/vishvananda/", "github.com/moby/", "github.com/google/nftables", "github.com/mdlayher/"}, "who answers on ports neither steers nor announces"},
 }
 
 func TestLayers(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/speaker"
 	"github.com/herald-lb/herald/speaker/arp"
+	"github.com/herald-lb/herald/speaker/healthport"
 	"github.com/herald-lb/herald/speaker/steer"
 )
 
@@ -33,6 +34,7 @@ type speakerFlags struct {
 	classes        kube.Classes
 	node, stateDir string
 	steer          string
+	healthPorts    string
 }
 
 func speakerCommand() *cobra.Command {
@@ -48,6 +50,7 @@ func speakerCommand() *cobra.Command {
 	stateDirFlag(cmd, &f.stateDir)
 	cmd.Flags().StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object (default $NODE_NAME)")
 	cmd.Flags().StringVar(&f.steer, "steer", "auto", "auto, ipvs or nft: auto takes nft where the kernel has no IPVS")
+	cmd.Flags().StringVar(&f.healthPorts, "health-check-node-ports", string(healthport.Auto), "auto, on or off: whether to answer on the health check node ports of Services with externalTrafficPolicy Local; auto does while kube-proxy is not there")
 	return cmd
 }
 
@@ -82,6 +85,7 @@ type daemon struct {
 	bell   loop.Bell
 	arp    *arp.Announcer
 	hello  *kube.Hello
+	ports  *healthport.Server
 	node   *speaker.Node
 	health *health
 	log    *slog.Logger
@@ -101,8 +105,13 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		Facts: func() (snapshot.Speaker, error) { return facts(f.node, path.name()) },
 		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
 	}
+	d.ports, err = healthport.New(healthport.Options{Node: f.node, Mode: healthport.Mode(f.healthPorts), Ring: d.bell.Ring, Log: log})
+	if err != nil {
+		return nil, err
+	}
 	d.node = &speaker.Node{
-		Name: f.node, Take: d.source.Take, Announcers: []speaker.Announcer{d.arp}, Passed: d.health.pass,
+		Name: f.node, Take: d.source.Take, Announcers: []speaker.Announcer{d.arp},
+		Followers: []speaker.Follower{d.ports}, Passed: d.health.pass,
 	}
 	if path.kernel != nil {
 		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: audit, Log: log}
@@ -131,6 +140,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.source.Run(rest) })
 	g.Go(func() error { return d.arp.Run(rest) })
 	g.Go(func() error { return d.hello.Run(rest) })
+	g.Go(func() error { return d.ports.Run(rest) })
 	g.Go(func() error { return d.health.serve(rest) })
 	g.Go(func() error {
 		return arp.Watch(rest, func() { d.hello.Changed.Ring(); d.bell.Ring() })
