@@ -26,8 +26,8 @@ type Dest struct {
 	// since it was added: it keeps the slots that this is worth. It is 0 if there
 	// was none, and means nothing while Weight is above zero.
 	Last int
-	// Overloaded is whether the kernel has found more connections than the
-	// destination's upper threshold (IP_VS_DEST_F_OVERLOAD).
+	// Overloaded is whether the destination has had as many connections as its
+	// upper threshold allows, and has not since lost enough (IP_VS_DEST_F_OVERLOAD).
 	Overloaded bool
 }
 
