@@ -34,8 +34,10 @@ type Self struct {
 //
 // Clients on the node itself always meet the Single server, which knows all
 // endpoints.
-func Plan(s snapshot.Snapshot, self Self) Table {
-	p := planner{self: self, config: s.Config, nodes: s.Nodes, want: NewTable(), claims: map[Virtual]claim{}}
+func Plan(s snapshot.Snapshot, self Self) Table { return plan(s, self).want }
+
+func plan(s snapshot.Snapshot, self Self) *planner {
+	p := &planner{self: self, config: s.Config, nodes: s.Nodes, want: NewTable(), claims: map[Virtual]claim{}}
 	p.learn(s)
 	for i := range s.Services {
 		p.enter(&s.Services[i])
@@ -43,7 +45,7 @@ func Plan(s snapshot.Snapshot, self Self) Table {
 	for v, c := range p.claims {
 		p.rows(v, c)
 	}
-	return p.want
+	return p
 }
 
 // A planner is one Plan in the making.
