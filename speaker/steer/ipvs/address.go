@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An address is in if two routes stand: inside, one that makes it a local
-// address, and on the host one that leads it there. They come in that order
-// and go in the other, so that half an address takes no packets.
+// An address is in if three routes stand: in the single and the back tier, one
+// that makes it a local address, and on the host one that leads it to the
+// single tier. They come in that order and go in the other, so that a part of
+// an address takes no packets. (To the front everything is local.)
 
-// insideRoute makes a local to the namespace.
+// insideRoute makes a local to a namespace.
 func insideRoute(a netip.Addr, lo int) *netlink.Route {
 	return &netlink.Route{
 		Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), LinkIndex: lo, Scope: unix.RT_SCOPE_HOST,
@@ -26,7 +27,7 @@ func insideRoute(a netip.Addr, lo int) *netlink.Route {
 // hostRoute leads a into the namespace.
 func hostRoute(a netip.Addr, veth int) *netlink.Route {
 	return &netlink.Route{
-		Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Gw: familyOf(a).inside.AsSlice(), LinkIndex: veth,
+		Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Gw: single.inside(familyOf(a)).AsSlice(), LinkIndex: veth,
 		Table: unix.RT_TABLE_MAIN, Protocol: routeProtocol,
 	}
 }
@@ -34,23 +35,42 @@ func hostRoute(a netip.Addr, veth int) *netlink.Route {
 // loopback is the index that lo has in every namespace (net/core/dev.c).
 const loopback = 1
 
-// addresses lists the addresses that each half of the routes stands for.
-func (k *Kernel) addresses() (inside, host map[netip.Addr]bool, err error) {
+// localTo are the tiers that an address is made local to.
+var localTo = [...]*tier{back, single}
+
+// addresses lists the addresses that the routes stand for: those inside all of
+// localTo, those on the host, and all that any route is there for.
+func (k *Kernel) addresses() (in addressRoutes, err error) {
 	fams, err := k.families()
 	if err != nil {
-		return nil, nil, err
+		return in, err
 	}
-	inside, host = map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	in = addressRoutes{inside: map[netip.Addr]int{}, host: map[netip.Addr]bool{}}
 	for _, f := range fams {
-		if err := k.inside.single(f, unix.RT_TABLE_LOCAL, inside); err != nil {
-			return nil, nil, fmt.Errorf("inside: %w", err)
+		for _, t := range localTo {
+			found := map[netip.Addr]bool{}
+			if err := k.spaces[t.of].single(f, unix.RT_TABLE_LOCAL, found); err != nil {
+				return in, fmt.Errorf("in %s: %w", t.file, err)
+			}
+			for a := range found {
+				in.inside[a]++
+			}
 		}
-		if err := k.host.single(f, unix.RT_TABLE_MAIN, host); err != nil {
-			return nil, nil, fmt.Errorf("on the host: %w", err)
+		if err := k.host.single(f, unix.RT_TABLE_MAIN, in.host); err != nil {
+			return in, fmt.Errorf("on the host: %w", err)
 		}
 	}
-	return inside, host, nil
+	return in, nil
 }
+
+// addressRoutes are the routes that are there for each address.
+type addressRoutes struct {
+	inside map[netip.Addr]int // in how many of localTo
+	host   map[netip.Addr]bool
+}
+
+// whole is whether a is in.
+func (r addressRoutes) whole(a netip.Addr) bool { return r.host[a] && r.inside[a] == len(localTo) }
 
 // single adds to found every single address that a route of ours leads to.
 func (p *place) single(f family, table int, found map[netip.Addr]bool) error {
@@ -75,9 +95,9 @@ type way struct {
 }
 
 func (k *Kernel) way() (*way, error) {
-	link, err := k.host.link.LinkByName(hostLink)
+	link, err := k.host.link.LinkByName(single.veth)
 	if err != nil {
-		return nil, fmt.Errorf("looking for link %s: %w", hostLink, err)
+		return nil, fmt.Errorf("looking for link %s: %w", single.veth, err)
 	}
 	return &way{k, link.Attrs().Index, map[bool]error{}}, nil
 }
@@ -97,26 +117,30 @@ func (w *way) add(a netip.Addr) error {
 	if err := w.forwards(a); err != nil {
 		return err
 	}
-	inside := w.k.inside.link.RouteAdd(insideRoute(a, loopback))
-	if inside != nil && !errors.Is(inside, unix.EEXIST) {
-		return fmt.Errorf("making it local to the namespace: %w", inside)
+	made := false // whether anything was missing
+	for _, t := range localTo {
+		err := w.k.spaces[t.of].place.link.RouteAdd(insideRoute(a, loopback))
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("making it local to %s: %w", t.file, err)
+		}
+		made = made || err == nil
 	}
 	err := w.k.host.link.RouteAdd(hostRoute(a, w.veth))
 	if err == nil || !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	_, host, err := w.k.addresses()
+	have, err := w.k.addresses()
 	switch {
 	case err != nil:
 		return err
-	case host[a] && inside == nil:
-		return nil // that was the half that was missing
-	case host[a]:
+	case have.host[a] && made:
+		return nil // that was what was missing
+	case have.host[a]:
 		return os.ErrExist
 	}
 	foreign := fmt.Errorf("the host has a route to %s that is not Herald's", a)
-	if inside == nil {
-		return errors.Join(foreign, w.k.inside.link.RouteDel(insideRoute(a, loopback)))
+	if made {
+		return errors.Join(foreign, w.delInside(a, new(bool)))
 	}
 	return foreign
 }
@@ -127,21 +151,33 @@ func (w *way) del(a netip.Addr) error {
 	if host != nil && !errors.Is(host, unix.ESRCH) {
 		return fmt.Errorf("deleting the host's route: %w", host)
 	}
-	inside := w.k.inside.link.RouteDel(insideRoute(a, loopback))
-	if inside != nil && !errors.Is(inside, unix.ESRCH) {
-		return fmt.Errorf("deleting the local route: %w", inside)
+	had := host == nil
+	if err := w.delInside(a, &had); err != nil {
+		return err
 	}
-	if host != nil && inside != nil {
+	if !had {
 		return os.ErrNotExist
 	}
 	return nil
 }
 
-// sweep takes away addresses that are only half in: a crash in the middle of a
-// change leaves them, or somebody who deleted the other half. If they are
-// wanted the next changes bring them in whole.
+// delInside deletes the routes inside, and notes if there was one.
+func (w *way) delInside(a netip.Addr, had *bool) error {
+	for _, t := range localTo {
+		err := w.k.spaces[t.of].place.link.RouteDel(insideRoute(a, loopback))
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("deleting the local route in %s: %w", t.file, err)
+		}
+		*had = *had || err == nil
+	}
+	return nil
+}
+
+// sweep takes away addresses that are only partly in: a crash in the middle of
+// a change leaves them, or somebody who deleted the rest. If they are wanted
+// the next changes bring them in whole.
 func (k *Kernel) sweep(context.Context) error {
-	inside, host, err := k.addresses()
+	have, err := k.addresses()
 	if err != nil {
 		return err
 	}
@@ -150,13 +186,13 @@ func (k *Kernel) sweep(context.Context) error {
 		return err
 	}
 	var errs []error
-	for a := range inside {
-		if !host[a] {
+	for a := range have.inside {
+		if !have.whole(a) {
 			errs = append(errs, w.del(a))
 		}
 	}
-	for a := range host {
-		if !inside[a] {
+	for a := range have.host {
+		if have.inside[a] == 0 {
 			errs = append(errs, w.del(a))
 		}
 	}

@@ -7,58 +7,72 @@ import (
 	"fmt"
 	"os"
 
+	moby "github.com/moby/ipvs"
 	"golang.org/x/sys/unix"
 
 	"github.com/herald-lb/herald/speaker/steer"
 )
 
-// Apply implements [steer.Kernel]. Elements of sets are gathered and sent in
-// one transaction, at the end or before the first address is taken in: by then
-// the servers of that address have to have the SNAT they want.
+// Apply implements [steer.Kernel]. Changes are gathered, and sent at the end or
+// before the first address is taken in or let go: by then what was to come
+// before it has to have come.
 func (k *Kernel) Apply(ctx context.Context, changes []steer.Change) error {
 	if err := k.ready(); err != nil {
 		return err
 	}
-	errs := make([]error, len(changes))
-	b := batch{k: k, errs: errs}
-	for i, c := range changes {
-		if c.Kind() == steer.KindAddr && c.Verb == steer.Add {
-			b.send()
-		}
-		if err := cmp.Or(ctx.Err(), steer.Check(c)); err != nil {
-			errs[i] = err
-			continue
-		}
-		errs[i] = b.change(i, c)
-	}
-	b.send()
-	for i, c := range changes {
-		if errs[i] != nil {
-			errs[i] = fmt.Errorf("%s: %w", c, errs[i])
+	if k.known == nil {
+		if _, err := k.Table(ctx); err != nil {
+			return err
 		}
 	}
-	return errors.Join(errs...)
+	b := newBatch(k, changes)
+	for i := 0; i < len(changes); {
+		n := b.addresses(ctx, i)
+		if n == 0 {
+			b.gather(ctx, i)
+			n = 1
+		}
+		i += n
+	}
+	b.send(ctx)
+	if b.unsure {
+		k.known = nil
+	}
+	for i, c := range changes {
+		if b.errs[i] != nil {
+			b.errs[i] = fmt.Errorf("%s: %w", c, b.errs[i])
+		}
+	}
+	return errors.Join(b.errs...)
 }
 
-// change makes change number i, or notes what of it belongs in a set.
-func (b *batch) change(i int, c steer.Change) error {
-	switch c.Kind() {
-	case steer.KindAddr:
-		return b.address(c)
-	case steer.KindPods:
-		return b.pod(i, c)
-	case steer.KindDest:
-		return b.k.changeDest(c)
+// addresses makes the changes of addresses that begin at number i and all do
+// the same, and returns how many those are.
+func (b *batch) addresses(ctx context.Context, i int) (n int) {
+	of := b.changes[i:]
+	for n < len(of) && of[n].Kind() == steer.KindAddr && of[n].Verb == of[0].Verb {
+		n++
 	}
-	if err := b.k.changeServer(c); err != nil {
-		return err
+	if n == 0 {
+		return 0
 	}
-	// Also where SNAT is not wanted: a crash may have left the element.
-	b.wantSNAT(i, c.Virtual, c.Verb != steer.Del && c.Server.SNAT)
-	return nil
+	if of[0].Verb == steer.Add { // its element first: no packet comes before the route
+		for j := range n {
+			b.touch(i+j, member{set: addrs, addr: of[j].Addr}, true)
+		}
+	}
+	b.send(ctx)
+	for j := range n {
+		b.errs[i+j] = cmp.Or(b.errs[i+j], ctx.Err(), steer.Check(of[j]))
+		if b.errs[i+j] == nil {
+			b.errs[i+j] = b.route(i+j, of[j])
+		}
+	}
+	return n
 }
 
-func (b *batch) address(c steer.Change) (err error) {
+// route makes one change of an address.
+func (b *batch) route(i int, c steer.Change) (err error) {
 	if b.way == nil {
 		if b.way, err = b.k.way(); err != nil {
 			return err
@@ -67,42 +81,149 @@ func (b *batch) address(c steer.Change) (err error) {
 	if c.Verb == steer.Add {
 		return b.way.add(c.Addr)
 	}
+	b.touch(i, member{set: addrs, addr: c.Addr}, false)
 	return b.way.del(c.Addr)
 }
 
-func (k *Kernel) changeServer(c steer.Change) error {
-	svc := service(c.Virtual, c.Server)
-	var err error
-	switch c.Verb {
-	case steer.Add:
-		err = k.ipvs.NewService(svc)
-	case steer.Set:
-		err = k.ipvs.UpdateService(svc)
-	default:
-		return missing(k.ipvs.DelService(svc))
+// gather notes change number i, or why it cannot be made.
+func (b *batch) gather(ctx context.Context, i int) {
+	c := b.changes[i]
+	if b.errs[i] = cmp.Or(ctx.Err(), steer.Check(c)); b.errs[i] != nil {
+		return
 	}
-	if errors.Is(err, unix.ENOENT) { // a server that is not there is ESRCH
+	switch c.Kind() {
+	case steer.KindPods:
+		b.errs[i] = b.pods(i, c)
+	case steer.KindNode:
+		b.errs[i] = b.node(i, c)
+	case steer.KindDest:
+		b.dest(i, c)
+	default:
+		b.errs[i] = b.server(i, c)
+	}
+}
+
+// server notes the change of a server: of its row and its elements.
+func (b *batch) server(i int, c steer.Change) error {
+	had, exists := b.k.known.servers[c.Virtual]
+	if err := fits(c.Verb, exists); err != nil {
+		return err
+	}
+	if exists {
+		for _, m := range membersOf(c.Virtual, had) {
+			b.touch(i, m, false)
+		}
+	}
+	if c.Verb == steer.Del {
+		delete(b.k.known.servers, c.Virtual)
+		b.command(i, opDelService, service(c.Virtual, steer.Server{}), nil)
+		return nil
+	}
+	for _, m := range membersOf(c.Virtual, c.Server) {
+		b.touch(i, m, true)
+	}
+	b.k.known.servers[c.Virtual] = c.Server
+	op := opNewService
+	if exists {
+		op = opSetService
+	}
+	b.command(i, op, service(c.Virtual, c.Server), nil)
+	return nil
+}
+
+// fits says why verb cannot be done to what is there, or not.
+func fits(verb steer.Verb, exists bool) error {
+	switch {
+	case verb == steer.Add && exists:
+		return os.ErrExist
+	case verb != steer.Add && !exists:
+		return os.ErrNotExist
+	}
+	return nil
+}
+
+// dest notes the change of a destination.
+//
+// The scheduler mh keeps the place of one that is set to weight 0 by the last
+// weight it had (net/netfilter/ipvs/ip_vs_mh.c), and so do nodes that have seen
+// it drain. One that is added at 0 would have no place, and one of the front
+// whose endpoints drained one by one another place than where they drained at
+// once: both get weight 1 first, so that all nodes choose alike.
+func (b *batch) dest(i int, c steer.Change) {
+	svc := service(c.Virtual, steer.Server{})
+	to := func(op op, weight int) { b.command(i, op, svc, destinationOf(c.Virtual, c.Real, weight)) }
+	drains := c.Weight == 0 && c.Verb != steer.Del && (c.Verb == steer.Add || c.Virtual.Tier == steer.Front)
+	weight := c.Weight
+	if drains {
+		weight = 1
+	}
+	switch c.Verb {
+	case steer.Del:
+		to(opDelDest, 0)
+	case steer.Add:
+		to(opNewDest, weight)
+	default:
+		to(opSetDest, weight)
+	}
+	if drains {
+		b.drain(i, svc, destinationOf(c.Virtual, c.Real, 0))
+	}
+}
+
+// pods notes the change of a prefix.
+func (b *batch) pods(i int, c steer.Change) error {
+	here := member{set: pods, prefix: c.Pods}
+	if err := fits(c.Verb, b.wants(here)); err != nil {
+		return err
+	}
+	if c.Verb == steer.Add {
+		for m := range b.k.known.members { // intervals of a set must not overlap
+			if m.set == pods && m.prefix.Overlaps(c.Pods) && b.wants(m) {
+				return fmt.Errorf("overlaps %s, which is there", m.prefix)
+			}
+		}
+		for m, t := range b.touched {
+			if m.set == pods && m.prefix.Overlaps(c.Pods) && t.want {
+				return fmt.Errorf("overlaps %s, which is there", m.prefix)
+			}
+		}
+	}
+	b.touch(i, here, c.Verb == steer.Add)
+	b.touch(i, member{set: locals, prefix: c.Pods}, c.Verb == steer.Add)
+	return nil
+}
+
+// node notes the change of an address that tunnels may come from.
+func (b *batch) node(i int, c steer.Change) error {
+	m := member{set: nodes, addr: c.Node}
+	if err := fits(c.Verb, b.wants(m)); err != nil {
+		return err
+	}
+	b.touch(i, m, c.Verb == steer.Add)
+	return nil
+}
+
+// refused makes the error of IPVS for change c be what a Kernel promises. A
+// server that is not there is ESRCH, a destination ENOENT, and so is a
+// scheduler (net/netfilter/ipvs/ip_vs_ctl.c).
+func refused(c steer.Change, err error) error {
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return fmt.Errorf("no such virtual server: %w", os.ErrNotExist)
+	case errors.Is(err, unix.ENOENT) && c.Kind() == steer.KindServer:
 		return fmt.Errorf("this kernel has no scheduler %q; load the module ip_vs_%[1]s on the node", c.Server.Scheduler)
 	}
-	return missing(err)
-}
-
-func (k *Kernel) changeDest(c steer.Change) error {
-	svc, dest := service(c.Virtual, steer.Server{}), destinationOf(c.Real, c.Weight)
-	switch c.Verb {
-	case steer.Add:
-		return missing(k.ipvs.NewDestination(svc, dest))
-	case steer.Set:
-		return missing(k.ipvs.UpdateDestination(svc, dest))
-	}
-	return missing(k.ipvs.DelDestination(svc, dest))
-}
-
-// missing makes the error of IPVS for a server that it has not
-// (net/netfilter/ipvs/ip_vs_ctl.c) be what a Kernel promises.
-func missing(err error) error {
-	if errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("no such virtual server: %w", os.ErrNotExist)
-	}
 	return err
+}
+
+// command notes one command of change number i.
+func (b *batch) command(i int, op op, svc *moby.Service, dest *moby.Destination) {
+	t := b.changes[i].Virtual.Tier
+	b.commands[t] = append(b.commands[t], command{op, svc, dest})
+	b.by[t] = append(b.by[t], i)
+}
+
+// drain sets weight 0 after the command of change number i, if that succeeds.
+func (b *batch) drain(i int, svc *moby.Service, dest *moby.Destination) {
+	b.drains[i] = command{opSetDest, svc, dest}
 }

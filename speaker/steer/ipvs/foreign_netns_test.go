@@ -21,9 +21,9 @@ func TestNothingForeignIsTouchedAndNothingIsLeft(t *testing.T) {
 	// very address, a table, rules, routes of every kind.
 	for _, command := range []string{
 		"ip link add dummy0 type dummy", "ip addr add 10.96.0.1/32 dev dummy0", "ip link set dummy0 up",
-		"ip route add 192.0.2.77/32 dev dummy0 proto 71", "ip route add 203.0.113.0/24 dev dummy0 table 7273",
+		"ip route add 192.0.2.77/32 dev dummy0 proto 71", "ip route add 203.0.113.0/24 dev dummy0 table 7280",
 		"ip -6 route add 2001:db8:7::/48 dev dummy0",
-		"ip rule add fwmark 0x4000/0x4000 lookup 7273", "ip -6 rule add fwmark 0x1000/0x1000 lookup 7273 priority 71",
+		"ip rule add fwmark 0x4000/0x4000 lookup 7280", "ip -6 rule add fwmark 0x1000/0x1000 lookup 7280 priority 71",
 		"ipvsadm -A -t 192.0.2.1:80 -s rr", "ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.99:80 -m", "ipvsadm -A -f 7 -s wlc",
 		"nft add table inet other", "nft add chain inet other herald { type nat hook postrouting priority 100; }",
 		"nft add rule inet other herald oifname eth0 masquerade", "nft add table ip herald",
@@ -106,7 +106,7 @@ func TestAForeignRouteIsNotReplaced(t *testing.T) {
 func TestAForeignLinkIsNotReplaced(t *testing.T) {
 	nettest.RequireIPVS(t)
 	ctx, node := context.Background(), nettest.New(t, "node")
-	node.Run(t, "ip", "link", "add", hostLink, "type", "dummy")
+	node.Run(t, "ip", "link", "add", single.veth, "type", "dummy")
 	k := newKernel(t, node)
 	if err := k.Prepare(ctx); err == nil || !strings.Contains(err.Error(), "dummy that is not Herald's") {
 		t.Errorf("Prepare() over a foreign link = %v", err)
@@ -114,5 +114,5 @@ func TestAForeignLinkIsNotReplaced(t *testing.T) {
 	if err := k.Remove(ctx); err != nil {
 		t.Errorf("Remove() = %v", err)
 	}
-	node.Index(t, hostLink) // fails t if it is gone
+	node.Index(t, single.veth) // fails t if it is gone
 }

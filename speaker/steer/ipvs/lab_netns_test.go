@@ -32,7 +32,7 @@ var addressOf = map[string][]netip.Addr{
 	"client": {ip("192.168.50.100"), ip("fd50::100")},
 	"far":    {ip("198.51.100.7"), ip("fd99::7")},
 	"one": {ip("192.168.50.11"), ip("fd50::11"), ip("10.244.1.1"), ip("fd10:244:1::1"),
-		inside4.Addr(), inside6.Addr()},
+		single.inside4.Addr(), single.inside6.Addr()},
 	"two": {ip("192.168.50.12"), ip("fd50::12")},
 	"a":   {ip("10.244.1.10"), ip("fd10:244:1::10")},
 	"b":   {ip("10.244.1.11"), ip("fd10:244:1::11")},
@@ -43,8 +43,6 @@ const (
 	vip4 = "192.168.50.200"
 	vip6 = "fd50::200"
 )
-
-func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 func newLab(t testing.TB) *lab {
 	t.Helper()

@@ -48,12 +48,12 @@ func (l *lab) open(t testing.TB) (stillThere func(t testing.TB)) {
 // anew. Counters and neighbours are left out.
 func (l *lab) state(t testing.TB) string {
 	t.Helper()
-	return visible(t, l.one) + visible(t, l.inside())
+	return visible(t, l.one) + visible(t, l.inside(single)) + visible(t, l.inside(front)) + visible(t, l.inside(back))
 }
 
-// inside is Herald's namespace.
-func (l *lab) inside() *nettest.Namespace {
-	return &nettest.Namespace{Name: "inside", Handle: l.k.inside.ns}
+// inside is the namespace of a tier.
+func (l *lab) inside(t *tier) *nettest.Namespace {
+	return &nettest.Namespace{Name: t.file, Handle: l.k.spaces[t.of].ns}
 }
 
 func visible(t testing.TB, n *nettest.Namespace) string {
@@ -103,8 +103,13 @@ func TestHalfAnAddressIsSweptAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	halves := map[string]func() error{
-		"only inside":      func() error { return k.host.link.RouteDel(hostRoute(ip("192.0.2.1"), node.Index(t, hostLink))) },
-		"only on the host": func() error { return k.inside.link.RouteDel(insideRoute(ip("2001:db8::1"), loopback)) },
+		"only inside": func() error { return k.host.link.RouteDel(hostRoute(ip("192.0.2.1"), node.Index(t, single.veth))) },
+		"not in the single tier": func() error {
+			return k.spaces[single.of].place.link.RouteDel(insideRoute(ip("2001:db8::1"), loopback))
+		},
+		"not in the back tier": func() error {
+			return k.spaces[back.of].place.link.RouteDel(insideRoute(ip("192.0.2.1"), loopback))
+		},
 	}
 	for name, cut := range halves {
 		t.Run(name, func(t *testing.T) {

@@ -13,51 +13,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The veth pair into the namespace, and its addresses. They are seen by this
-// host only: 169.254.0.0/16 is not forwarded (RFC 3927), and the IPv6 prefix
-// is a unique local one that spells "Herald" (RFC 4193).
-const (
-	hostLink   = "herald0"
-	insideLink = "herald1"
-)
-
-var (
-	host4   = netip.MustParsePrefix("169.254.77.1/30")
-	inside4 = netip.MustParsePrefix("169.254.77.2/30")
-	host6   = netip.MustParsePrefix("fd48:6572:616c:64::1/64")
-	inside6 = netip.MustParsePrefix("fd48:6572:616c:64::2/64")
-)
-
 // linkMTU is the greatest that veth has, so that the pair is never what limits
 // the size of a packet: the links before and behind it do.
 const linkMTU = 65535
 
-// link makes sure that the veth pair stands, is up, has its addresses and
-// forwards both ways.
+// link makes sure that the veth pairs stand, are up, have their addresses and
+// forward both ways.
 func (k *Kernel) link(ctx context.Context) error {
-	if err := k.inside.up("lo"); err != nil { // IPVS takes no destinations without
-		return err
-	}
-	if err := k.joined(); err != nil {
-		return err
-	}
 	six, err := k.host.hasIPv6()
 	if err != nil {
 		return fmt.Errorf("looking for IPv6: %w", err)
 	}
-	outer := end{hostLink, hostSysctls, []netip.Prefix{host4}}
-	inner := end{insideLink, insideSysctls, []netip.Prefix{inside4}}
+	for _, s := range k.spaces {
+		if err := s.up("lo"); err != nil { // IPVS takes no destinations without
+			return err
+		}
+		if err := k.joined(s); err != nil {
+			return err
+		}
+		if err := k.host.equip(s.outer(six)); err != nil {
+			return err
+		}
+		if err := s.equip(s.inner(six)); err != nil {
+			return err
+		}
+	}
+	for _, s := range k.spaces { // they come up together
+		if err := k.host.carrier(ctx, s.veth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outer is the host's end of t's pair.
+func (t *tier) outer(six bool) end {
 	if six {
-		outer = end{hostLink, slices.Concat(hostSysctls, hostSysctls6), []netip.Prefix{host4, host6}}
-		inner = end{insideLink, slices.Concat(insideSysctls, insideSysctls6), []netip.Prefix{inside4, inside6}}
+		return end{t.veth, slices.Concat(hostSysctls(t.veth), hostSysctls6(t.veth)), []netip.Prefix{t.host4, t.host6}}
 	}
-	if err := k.host.equip(outer); err != nil {
-		return err
+	return end{t.veth, hostSysctls(t.veth), []netip.Prefix{t.host4}}
+}
+
+// inner is the end inside.
+func (t *tier) inner(six bool) end {
+	if six {
+		return end{insideLink, slices.Concat(t.settings, t.settings6), []netip.Prefix{t.inside4, t.inside6}}
 	}
-	if err := k.inside.equip(inner); err != nil {
-		return err
-	}
-	return k.host.carrier(ctx, hostLink)
+	return end{insideLink, t.settings, []netip.Prefix{t.inside4}}
 }
 
 // An end is one end of the pair, with what is set in its namespace.
@@ -77,13 +79,14 @@ func (p *place) equip(e end) error {
 	return p.address(e.link, e.addrs)
 }
 
-// joined makes the veth pair unless both ends are there and belong together.
-func (k *Kernel) joined() error {
-	outer, err := k.host.find(hostLink)
+// joined makes the veth pair of s unless both ends are there and belong
+// together.
+func (k *Kernel) joined(s *space) error {
+	outer, err := k.host.find(s.veth)
 	if err != nil {
 		return err
 	}
-	inner, err := k.inside.find(insideLink)
+	inner, err := s.find(insideLink)
 	if err != nil {
 		return err
 	}
@@ -91,12 +94,12 @@ func (k *Kernel) joined() error {
 		return nil
 	}
 	if outer != nil && outer.Type() != "veth" {
-		return fmt.Errorf("link %s is a %s that is not Herald's", hostLink, outer.Type())
+		return fmt.Errorf("link %s is a %s that is not Herald's", s.veth, outer.Type())
 	}
 	for _, end := range []struct {
 		at   *place
 		link netlink.Link
-	}{{k.host, outer}, {k.inside, inner}} {
+	}{{k.host, outer}, {s.place, inner}} {
 		if end.link == nil {
 			continue
 		}
@@ -105,13 +108,13 @@ func (k *Kernel) joined() error {
 		}
 	}
 	err = k.host.link.LinkAdd(&netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: hostLink, MTU: linkMTU},
+		LinkAttrs:     netlink.LinkAttrs{Name: s.veth, MTU: linkMTU},
 		PeerName:      insideLink,
 		PeerMTU:       linkMTU,
-		PeerNamespace: netlink.NsFd(int(k.inside.ns)),
+		PeerNamespace: netlink.NsFd(int(s.ns)),
 	})
 	if err != nil {
-		return fmt.Errorf("making the pair %s, %s: %w", hostLink, insideLink, err)
+		return fmt.Errorf("making the pair %s, %s: %w", s.veth, insideLink, err)
 	}
 	return nil
 }
@@ -206,16 +209,20 @@ func (p *place) carrier(ctx context.Context, name string) error {
 	}
 }
 
-// unlink deletes the pair. A link of that name that is no veth is not ours.
+// unlink deletes the pairs. A link of their names that is no veth is not ours.
 func (k *Kernel) unlink(context.Context) error {
-	link, err := k.host.find(hostLink)
-	if err != nil || link == nil || link.Type() != "veth" {
-		return err
+	var errs []error
+	for _, t := range tiers {
+		link, err := k.host.find(t.veth)
+		if err != nil || link == nil || link.Type() != "veth" {
+			errs = append(errs, err)
+			continue
+		}
+		if err := k.host.link.LinkDel(link); err != nil {
+			errs = append(errs, fmt.Errorf("deleting %s: %w", t.veth, err))
+		}
 	}
-	if err := k.host.link.LinkDel(link); err != nil {
-		return fmt.Errorf("deleting %s: %w", hostLink, err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

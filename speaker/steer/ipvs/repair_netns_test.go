@@ -37,7 +37,7 @@ func TestPrepareRepairsWhatSomebodyBroke(t *testing.T) {
 				"add chain inet herald pre { type filter hook prerouting priority 0; policy drop; }")
 		}, false},
 		{"the rules inside are flushed", func(t *testing.T) {
-			l.inside().Run(t, "nft", "flush", "table", "inet", "herald")
+			l.inside(single).Run(t, "nft", "flush", "table", "inet", "herald")
 		}, false},
 		{"the rule of the mark is deleted", func(t *testing.T) {
 			l.one.Run(t, "ip", "rule", "del", "priority", "72")
@@ -48,15 +48,15 @@ func TestPrepareRepairsWhatSomebodyBroke(t *testing.T) {
 			l.one.Run(t, "ip", "-6", "route", "flush", "table", "7272")
 		}, false},
 		{"the way out of the namespace is deleted", func(t *testing.T) {
-			l.inside().Run(t, "ip", "route", "del", "default")
-			l.inside().Run(t, "ip", "-6", "route", "del", "default")
+			l.inside(single).Run(t, "ip", "route", "del", "default")
+			l.inside(single).Run(t, "ip", "-6", "route", "del", "default")
 		}, false},
 		{"the routes of the addresses are deleted", func(t *testing.T) {
 			l.one.Run(t, "ip", "route", "del", vip4)
 			l.one.Run(t, "ip", "-6", "route", "del", vip6)
 		}, false},
 		{"the routes inside are deleted", func(t *testing.T) {
-			l.inside().Run(t, "ip", "route", "del", "local", vip4, "table", "local")
+			l.inside(single).Run(t, "ip", "route", "del", "local", vip4, "table", "local")
 		}, false},
 		{"the addresses of the link are deleted", func(t *testing.T) {
 			l.one.Run(t, "ip", "addr", "flush", "dev", "herald0")
@@ -69,18 +69,18 @@ func TestPrepareRepairsWhatSomebodyBroke(t *testing.T) {
 			l.one.Sysctl(t, "net/ipv4/conf/herald0/rp_filter", "1")
 		}, false},
 		{"conntrack is turned off for IPVS", func(t *testing.T) {
-			l.inside().Run(t, "sysctl", "-w", "net.ipv4.vs.conntrack=0")
+			l.inside(single).Run(t, "sysctl", "-w", "net.ipv4.vs.conntrack=0")
 		}, false},
 		{"forwarding inside is turned off", func(t *testing.T) {
-			l.inside().Run(t, "sysctl", "-w", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+			l.inside(single).Run(t, "sysctl", "-w", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
 		}, false},
 		{"the link is deleted", func(t *testing.T) { l.one.Run(t, "ip", "link", "del", "herald0") }, false},
 		{"the table inside is deleted", func(t *testing.T) {
-			l.inside().Run(t, "nft", "delete", "table", "inet", "herald")
+			l.inside(single).Run(t, "nft", "delete", "table", "inet", "herald")
 		}, false},
-		{"the virtual servers are deleted", func(t *testing.T) { l.inside().Run(t, "ipvsadm", "-C") }, true},
+		{"the virtual servers are deleted", func(t *testing.T) { l.inside(single).Run(t, "ipvsadm", "-C") }, true},
 		{"the namespace is unmounted", func(t *testing.T) {
-			if err := unix.Unmount(l.k.pinPath(), unix.MNT_DETACH); err != nil {
+			if err := unix.Unmount(l.k.pinPath(single), unix.MNT_DETACH); err != nil {
 				t.Fatal(err)
 			}
 		}, true},
@@ -112,7 +112,7 @@ func TestPrepareRepairsWhatSomebodyBroke(t *testing.T) {
 func (l *lab) shape(t testing.TB) string {
 	t.Helper()
 	return l.one.Run(t, "nft", "-s", "list", "table", "inet", "herald") +
-		l.inside().Run(t, "nft", "-s", "list", "ruleset") +
+		l.inside(single).Run(t, "nft", "-s", "list", "ruleset") +
 		l.one.Run(t, "ip", "rule") + l.one.Run(t, "ip", "-6", "rule") +
 		l.one.Run(t, "ip", "route", "show", "table", "7272") + l.one.Run(t, "ip", "-6", "route", "show", "table", "7272")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -18,15 +19,12 @@ const routeProtocol = 72
 // address of a pod (AWS: from 512 on): a reply of a pod is what it is for.
 const rulePriority = 72
 
-// A family is what differs between IPv4 and IPv6 on the pair.
-type family struct {
-	af           int
-	host, inside netip.Addr
-}
+// A family is IPv4 or IPv6, by the number of its address family.
+type family int
 
-var (
-	family4 = family{unix.AF_INET, host4.Addr(), inside4.Addr()}
-	family6 = family{unix.AF_INET6, host6.Addr(), inside6.Addr()}
+const (
+	family4 family = unix.AF_INET
+	family6 family = unix.AF_INET6
 )
 
 func familyOf(a netip.Addr) family {
@@ -36,7 +34,15 @@ func familyOf(a netip.Addr) family {
 	return family6
 }
 
-func (f family) six() bool { return f.af == unix.AF_INET6 }
+func (f family) six() bool { return f == family6 }
+
+// everything is the prefix of all addresses.
+func (f family) everything() netip.Prefix {
+	if f.six() {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
 
 // families returns those that the host speaks.
 func (k *Kernel) families() ([]family, error) {
@@ -50,30 +56,59 @@ func (k *Kernel) families() ([]family, error) {
 	return []family{family4}, nil
 }
 
-// routes makes sure that everything leaves the namespace for the host, and
-// that the host sends what carries our mark into the namespace.
+// routes makes sure that everything leaves the namespaces for the host, and
+// that the host sends what carries a mark of ours into the namespace it is for.
 func (k *Kernel) routes(context.Context) error {
 	fams, err := k.families()
 	if err != nil {
 		return err
 	}
 	for _, f := range fams {
-		if err := k.inside.defaultRoute(f, insideLink, f.host, unix.RT_TABLE_MAIN); err != nil {
+		wanted := make([]*netlink.Rule, 0, len(tiers))
+		for _, s := range k.spaces {
+			if err := s.defaultRoute(f, insideLink, s.tier.host(f), unix.RT_TABLE_MAIN, k.mtu(s.tier, f)); err != nil {
+				return err
+			}
+			if err := k.host.defaultRoute(f, s.veth, s.inside(f), k.table(s.tier), 0); err != nil {
+				return err
+			}
+			wanted = append(wanted, k.markRule(f, s.tier))
+		}
+		if err := k.host.ensureRules(f, wanted); err != nil {
 			return err
 		}
-		if err := k.host.defaultRoute(f, hostLink, f.inside, k.opts.RouteTable); err != nil {
-			return err
-		}
-		if err := k.rule(f); err != nil {
+		if err := k.takeAll(f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// takeAll makes everything that comes into the front be for the front: what
+// the host sends there it sends for a server that stands there.
+func (k *Kernel) takeAll(f family) error {
+	s := k.spaces[front.of]
+	have, err := s.ours(f, k.opts.RouteTable)
+	if err != nil {
+		return err
+	}
+	if len(have) == 0 {
+		err := s.place.link.RouteAdd(&netlink.Route{
+			Dst: ipNet(f.everything()), LinkIndex: loopback, Scope: unix.RT_SCOPE_HOST, Type: unix.RTN_LOCAL,
+			Table: k.opts.RouteTable, Protocol: routeProtocol,
+		})
+		if err != nil {
+			return fmt.Errorf("making all addresses local to the front: %w", err)
+		}
+	}
+	rule := newRule(f, k.opts.RouteTable)
+	rule.IifName = insideLink
+	return s.ensureRules(f, []*netlink.Rule{rule})
+}
+
 // defaultRoute makes sure that the default route of a table leads by a link to
-// a gateway.
-func (p *place) defaultRoute(f family, linkName string, gateway netip.Addr, table int) error {
+// a gateway. An mtu other than 0 bounds what may be sent there in one packet.
+func (p *place) defaultRoute(f family, linkName string, gateway netip.Addr, table, mtu int) error {
 	link, err := p.link.LinkByName(linkName)
 	if err != nil {
 		return fmt.Errorf("looking for link %s: %w", linkName, err)
@@ -83,17 +118,13 @@ func (p *place) defaultRoute(f family, linkName string, gateway netip.Addr, tabl
 		return err
 	}
 	for _, r := range have {
-		if prefixOf(r).Bits() == 0 && r.LinkIndex == link.Attrs().Index && r.Gw.Equal(gateway.AsSlice()) {
+		if prefixOf(r).Bits() == 0 && r.LinkIndex == link.Attrs().Index && r.Gw.Equal(gateway.AsSlice()) && r.MTU == mtu {
 			return nil
 		}
 	}
-	everything := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if f.six() {
-		everything = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
 	err = p.link.RouteReplace(&netlink.Route{
-		Dst: ipNet(everything), Gw: gateway.AsSlice(), LinkIndex: link.Attrs().Index,
-		Table: table, Protocol: routeProtocol,
+		Dst: ipNet(f.everything()), Gw: gateway.AsSlice(), LinkIndex: link.Attrs().Index,
+		Table: table, Protocol: routeProtocol, MTU: mtu,
 	})
 	if err != nil {
 		return fmt.Errorf("routing default via %s in table %d: %w", gateway, table, err)
@@ -106,7 +137,7 @@ func (p *place) ours(f family, table int) ([]netlink.Route, error) {
 	var routes []netlink.Route
 	err := steady(func() (err error) {
 		filter := &netlink.Route{Table: table, Protocol: routeProtocol}
-		routes, err = p.link.RouteListFiltered(f.af, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+		routes, err = p.link.RouteListFiltered(int(f), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 		return err
 	})
 	if err != nil {
@@ -141,39 +172,70 @@ func prefixOf(r netlink.Route) netip.Prefix {
 	return netip.PrefixFrom(a, bits)
 }
 
-// rule makes sure that marked packets are routed by our table, once.
-func (k *Kernel) rule(f family) error {
-	have, err := k.rules(f)
+// newRule returns a rule of ours that looks up a table.
+func newRule(f family, table int) *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family, rule.Priority, rule.Table, rule.Protocol = int(f), rulePriority, table, routeProtocol
+	return rule
+}
+
+// markRule routes what is marked for a tier by the table that leads there.
+func (k *Kernel) markRule(f family, t *tier) *netlink.Rule {
+	mask := k.marks.mask()
+	rule := newRule(f, k.table(t))
+	rule.Mark, rule.Mask = k.marks.of(t.of), &mask
+	return rule
+}
+
+// ensureRules makes wanted be the rules of ours, each once.
+func (p *place) ensureRules(f family, wanted []*netlink.Rule) error {
+	have, err := p.ourRules(f)
 	if err != nil {
 		return err
 	}
-	if len(have) > 0 {
-		return nil
+	for _, r := range wanted {
+		i := slices.IndexFunc(have, func(h netlink.Rule) bool { return sameRule(h, *r) })
+		if i >= 0 {
+			have = slices.Delete(have, i, i+1)
+			continue
+		}
+		if err := p.link.RuleAdd(r); err != nil {
+			return fmt.Errorf("adding rule %s: %w", r, err)
+		}
 	}
-	mask := k.opts.Mark
-	rule := netlink.NewRule()
-	rule.Family, rule.Priority, rule.Table = f.af, rulePriority, k.opts.RouteTable
-	rule.Mark, rule.Mask, rule.Protocol = k.opts.Mark, &mask, routeProtocol
-	if err := k.host.link.RuleAdd(rule); err != nil {
-		return fmt.Errorf("adding the rule for mark %#x: %w", k.opts.Mark, err)
+	for _, r := range have { // another make's, or a second one
+		if err := p.link.RuleDel(&r); err != nil {
+			return fmt.Errorf("deleting rule %s: %w", r, err)
+		}
 	}
 	return nil
 }
 
-// rules lists our rules of one family.
-func (k *Kernel) rules(f family) ([]netlink.Rule, error) {
+func sameRule(a, b netlink.Rule) bool {
+	return a.Table == b.Table && a.Mark == b.Mark && maskOf(a) == maskOf(b) && a.IifName == b.IifName
+}
+
+func maskOf(r netlink.Rule) uint32 {
+	if r.Mask == nil {
+		return 0
+	}
+	return *r.Mask
+}
+
+// ourRules lists our rules of one family: those of our protocol and priority.
+func (p *place) ourRules(f family) ([]netlink.Rule, error) {
 	var rules []netlink.Rule
 	err := steady(func() (err error) {
-		mask := k.opts.Mark
-		rules, err = k.host.link.RuleListFiltered(f.af,
-			&netlink.Rule{Table: k.opts.RouteTable, Mark: k.opts.Mark, Mask: &mask, Priority: rulePriority},
-			netlink.RT_FILTER_TABLE|netlink.RT_FILTER_MARK|netlink.RT_FILTER_MASK|netlink.RT_FILTER_PRIORITY)
+		rules, err = p.link.RuleListFiltered(int(f), &netlink.Rule{Priority: rulePriority}, netlink.RT_FILTER_PRIORITY)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing rules: %w", err)
 	}
-	return rules, nil
+	for i := range rules {
+		rules[i].Family = int(f)
+	}
+	return slices.DeleteFunc(rules, func(r netlink.Rule) bool { return r.Protocol != routeProtocol }), nil
 }
 
 // unroute removes our rules and routes from the host.
@@ -184,14 +246,14 @@ func (k *Kernel) unroute(context.Context) error {
 	}
 	var errs []error
 	for _, f := range fams {
-		rules, err := k.rules(f)
+		rules, err := k.host.ourRules(f)
 		errs = append(errs, err)
 		for _, r := range rules {
 			if err := k.host.link.RuleDel(&r); err != nil {
 				errs = append(errs, fmt.Errorf("deleting %s: %w", r, err))
 			}
 		}
-		for _, table := range []int{unix.RT_TABLE_MAIN, k.opts.RouteTable} {
+		for _, table := range []int{unix.RT_TABLE_MAIN, k.table(single), k.table(front), k.table(back)} {
 			routes, err := k.host.ours(f, table)
 			errs = append(errs, err)
 			for _, r := range routes {

@@ -1,212 +1,221 @@
 package ipvs
 
 import (
+	"context"
+	"net/netip"
+
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// The sets inside. Their elements are rows: servers that want SNAT, and
-// prefixes whose clients get it always.
-var (
-	snat4 = &nftables.Set{Table: table, Name: "snat4",
-		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
-	snat6 = &nftables.Set{Table: table, Name: "snat6",
-		KeyType: nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService)}
-	pods4 = &nftables.Set{Table: table, Name: "pods4", Interval: true, KeyType: nftables.TypeIPAddr}
-	pods6 = &nftables.Set{Table: table, Name: "pods6", Interval: true, KeyType: nftables.TypeIP6Addr}
-)
-
-// insideRules mark before IPVS what is to be masqueraded after it: the packet
-// keeps its mark on the way through.
-func insideRules(mark uint32) ruleset {
-	return ruleset{
-		sets: []*nftables.Set{snat4, snat6, pods4, pods6},
-		chains: []chain{{
-			Chain: nftables.Chain{Name: "mark", Type: nftables.ChainTypeFilter,
-				Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle},
-			rules: []rule{
-				{"servers that want SNAT", join(ipv4, destination(4), in(snat4), addMark(mark))},
-				{"servers that want SNAT", join(ipv6, destination(16), in(snat6), addMark(mark))},
-				{"the host as client", join(ipv4, source(4), equal(host4.Addr().AsSlice()), addMark(mark))},
-				{"the host as client", join(ipv6, source(16), equal(host6.Addr().AsSlice()), addMark(mark))},
-				{"pods of this node as clients", join(ipv4, source(4), in(pods4), addMark(mark))},
-				{"pods of this node as clients", join(ipv6, source(16), in(pods6), addMark(mark))},
-			},
-		}, {
-			Chain: nftables.Chain{Name: "nat", Type: nftables.ChainTypeNAT,
-				Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource},
-			rules: []rule{{"SNAT", join(isMarked(mark), masquerade)}},
-		}},
-	}
-}
-
-// hostRules lead the replies of connections whose client address was kept back
-// into the namespace, and give the others an address of this node.
-func hostRules(mark uint32) ruleset {
-	// What answers a marked connection and is not from the namespace itself.
-	reply := join(notFrom(hostLink), replies, isConnMarked(mark), addMark(mark))
-	return ruleset{chains: []chain{{
-		Chain: nftables.Chain{Name: "replies", Type: nftables.ChainTypeFilter,
-			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle},
-		rules: []rule{
-			{"connections that left Herald", join(from(hostLink), fresh, addConnMark(mark))},
-			{"their replies go back to Herald", reply},
-		},
-	}, {
-		// An endpoint in the host's network answers from here: the chain type
-		// routes anew what was marked.
-		Chain: nftables.Chain{Name: "answers", Type: nftables.ChainTypeRoute,
-			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle},
-		rules: []rule{{"replies of the host go back to Herald", join(replies, isConnMarked(mark), addMark(mark))}},
-	}, {
-		// Before kube-proxy and CNI plug-ins, which use srcnat.
-		Chain: nftables.Chain{Name: "nat", Type: nftables.ChainTypeNAT,
-			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10)},
-		rules: []rule{
-			{"SNAT to an address of this node", join(from(hostLink), ipv4, source(4), equal(inside4.Addr().AsSlice()), masquerade)},
-			{"SNAT to an address of this node", join(from(hostLink), ipv6, source(16), equal(inside6.Addr().AsSlice()), masquerade)},
-			{"the host as client", join(to(hostLink), localSource, masquerade)},
-		},
-	}, {
-		// An endpoint in the host's network that answers UDP by a socket of no
-		// address picks the source by the way back: to the namespace that would
-		// be the link's own. To itself it is the address that was asked.
-		Chain: nftables.Chain{Name: "own", Type: nftables.ChainTypeNAT,
-			Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityNATSource},
-		rules: []rule{
-			{"SNAT to the address asked", join(from(hostLink), ipv4, source(4), equal(inside4.Addr().AsSlice()), snatToAsked(4))},
-			{"SNAT to the address asked", join(from(hostLink), ipv6, source(16), equal(inside6.Addr().AsSlice()), snatToAsked(16))},
-		},
-	}}}
-}
-
-// A matcher or an action is a few expressions on register 1 (or 8 and up, the
-// 32-bit halves of it, for concatenations).
-type exprs = []expr.Any
-
-var (
-	ipv4       = join(meta(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV4}))
-	ipv6       = join(meta(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV6}))
-	masquerade = exprs{&expr.Masq{}}
-	replies    = join(exprs{&expr.Ct{Register: 1, Key: expr.CtKeyDIRECTION}}, equal([]byte{1})) // IP_CT_DIR_REPLY
-	fresh      = join(exprs{&expr.Ct{Register: 1, Key: expr.CtKeySTATE}}, hasBit(expr.CtStateBitNEW))
-
-	localSource = join(exprs{&expr.Fib{Register: 1, FlagSADDR: true, ResultADDRTYPE: true}},
-		equal(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
-)
-
-func join(parts ...exprs) (all exprs) {
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return all
-}
-
-func meta(key expr.MetaKey) exprs { return exprs{&expr.Meta{Key: key, Register: 1}} }
-
-func equal(data []byte) exprs { return exprs{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}} }
-
-func from(link string) exprs { return join(meta(expr.MetaKeyIIFNAME), equal(ifname(link))) }
-func to(link string) exprs   { return join(meta(expr.MetaKeyOIFNAME), equal(ifname(link))) }
-
-func notFrom(link string) exprs {
-	return join(meta(expr.MetaKeyIIFNAME), exprs{&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: ifname(link)}})
-}
-
-// ifname pads a name to the width of the register (IFNAMSIZ).
-func ifname(name string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, name)
-	return b
-}
-
-// source loads the source address of a packet, size bytes long.
-func source(size uint32) exprs {
-	offset := uint32(12)
-	if size == 16 {
-		offset = 8
-	}
-	return exprs{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size}}
-}
-
-// destination loads destination address, protocol and port as the key of snat4
-// or snat6. Each part takes whole 32-bit registers, from NFT_REG32_00 (8) on.
-func destination(size uint32) exprs {
-	next := unix.NFT_REG32_00 + size/4
-	return exprs{
-		&expr.Payload{DestRegister: unix.NFT_REG32_00, Base: expr.PayloadBaseNetworkHeader, Offset: destinationOffset(size), Len: size},
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next},
-		&expr.Payload{DestRegister: next + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-	}
-}
-
-// snatToAsked makes the source of a connection be its destination.
-func snatToAsked(size uint32) exprs {
-	family := uint32(unix.NFPROTO_IPV4)
-	if size == 16 {
-		family = unix.NFPROTO_IPV6
-	}
-	return exprs{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: destinationOffset(size), Len: size},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: family, RegAddrMin: 1},
-	}
-}
-
-func destinationOffset(size uint32) uint32 {
-	if size == 16 {
-		return 24
-	}
-	return 16
-}
-
-// in looks up the register that source or destination has loaded.
-func in(s *nftables.Set) exprs {
-	register := uint32(unix.NFT_REG32_00)
-	if s.Interval {
-		register = 1
-	}
-	return exprs{&expr.Lookup{SourceRegister: register, SetName: s.Name}}
-}
-
-func word(v uint32) []byte { return binaryutil.NativeEndian.PutUint32(v) }
-
-// hasBit is whether register 1 has a bit set.
-func hasBit(bit uint32) exprs {
-	return exprs{
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: word(bit), Xor: word(0)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: word(0)},
-	}
-}
-
-// orBit sets a bit in register 1.
-func orBit(bit uint32) exprs {
-	return exprs{&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: word(^bit), Xor: word(bit)}}
-}
-
-func isMarked(mark uint32) exprs { return join(meta(expr.MetaKeyMARK), hasBit(mark)) }
-
-func isConnMarked(mark uint32) exprs {
-	return join(exprs{&expr.Ct{Register: 1, Key: expr.CtKeyMARK}}, hasBit(mark))
-}
-
-func addMark(mark uint32) exprs {
-	return join(meta(expr.MetaKeyMARK), orBit(mark),
-		exprs{&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1}})
-}
-
-func addConnMark(mark uint32) exprs {
-	return join(exprs{&expr.Ct{Register: 1, Key: expr.CtKeyMARK}}, orBit(mark),
-		exprs{&expr.Ct{Register: 1, Key: expr.CtKeyMARK, SourceRegister: true}})
-}
-
-// bigBuffers lets one transaction carry ten thousand elements and more.
-func bigBuffers(c *netlink.Conn) error {
-	const size = 64 << 20
-	if err := c.SetWriteBuffer(size); err != nil {
+// rules makes sure that the nftables tables of the host and of the tiers are as
+// they should be. The front has none.
+func (k *Kernel) rules(context.Context) error {
+	if err := k.spaces[single.of].ensure(singleRules(k.marks)); err != nil {
 		return err
 	}
-	return c.SetReadBuffer(size)
+	if err := k.spaces[back.of].ensure(backRules(k.segments())); err != nil {
+		return err
+	}
+	return k.host.ensure(hostRules(k.hostFacts()))
+}
+
+// segments are the greatest TCP segments that fit into tunnels, by family; none
+// for a family that has no tunnels or needs no bound.
+func (k *Kernel) segments() map[family]int {
+	sizes := map[family]int{}
+	for _, a := range k.Self().Tunnels {
+		if size := segment(familyOf(a), k.uplink(familyOf(a))); size > 0 && size < 1<<16 {
+			sizes[familyOf(a)] = size
+		}
+	}
+	return sizes
+}
+
+// singleRules mark before IPVS what is to be masqueraded after it: the packet
+// keeps its mark on the way through. What goes from a pod of this node to
+// another is masqueraded whatever the server says: the reply would go there
+// directly otherwise.
+func singleRules(m marks) ruleset {
+	r := ruleset{sets: setsOf(inSingle)}
+	before := chain{Chain: nftables.Chain{Name: "mark", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle}}
+	after := chain{Chain: nftables.Chain{Name: "nat", Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource}}
+	after.add("SNAT", isMarked(m.low, m.low), masquerade)
+	for _, f := range both {
+		before.add("servers that want SNAT", is(f), server(f), in(setOf(snat, f)), mark(m.low, m.low))
+		before.add("the host as client", is(f), source(f), equal(single.host(f).AsSlice()), mark(m.low, m.low))
+		after.add("from pod to pod of this node", is(f), source(f), in(setOf(locals, f)), destination(f), in(setOf(locals, f)), masquerade)
+	}
+	r.chains = []chain{before, after}
+	return r
+}
+
+// backRules bound the segments of TCP by what a tunnel leaves room for: clients
+// learn it from the answer to their SYN, which does not pass the tunnel. What
+// has come out of one and finds no server was sent here before this node knew
+// of the endpoint, or after it was gone: it is dropped, for the client tries
+// again, and would not after an answer that refuses.
+func backRules(segments map[family]int) ruleset {
+	sizes := chain{Chain: nftables.Chain{Name: "segments", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityMangle}}
+	for _, f := range both {
+		if size, ok := segments[f]; ok {
+			sizes.add("room for the header of a tunnel", is(f), clamp(size))
+		}
+	}
+	// After IPVS, which takes what it has a server for at 98 and 99.
+	early := chain{Chain: nftables.Chain{Name: "early", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(200)}}
+	early.add("sent here too early or too late", from(tunnelLink4), drop)
+	early.add("sent here too early or too late", from(tunnelLink6), drop)
+	return ruleset{chains: []chain{sizes, early}}
+}
+
+// both families.
+var both = [...]family{family4, family6}
+
+// hostFacts are what the rules on a host depend on.
+type hostFacts struct {
+	marks marks
+	// tunnels are the addresses of this node that tunnels come from and go to.
+	tunnels []netip.Addr
+}
+
+func (k *Kernel) hostFacts() hostFacts { return hostFacts{k.marks, k.Self().Tunnels} }
+
+// hostRules lead packets of the host into the tiers and, with the replies, back.
+func hostRules(h hostFacts) ruleset {
+	r := ruleset{sets: setsOf(onHost)}
+	r.chains = []chain{h.arrivals(), h.departures(), h.replies(), h.answers(), h.ports("ports", nftables.ChainHookPrerouting),
+		h.ports("own-ports", nftables.ChainHookOutput), h.nat(), h.own()}
+	return r
+}
+
+// arrivals say what becomes of packets from outside, before connection tracking
+// sees them: it would see one half of the connections of front and back, and
+// call that invalid.
+func (h hostFacts) arrivals() chain {
+	c := chain{Chain: nftables.Chain{Name: "arrivals", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw}}
+	for _, f := range both {
+		c.add("sources that are not let in", is(f), server(f), in(setOf(limited, f)), client(f), notIn(setOf(allowed, f)), drop)
+		c.add("what back sends to clients", from(back.veth), is(f), source(f), in(setOf(addrs, f)), notrack)
+	}
+	c.add("what front sends", from(front.veth), notrack)
+	for _, a := range h.tunnels {
+		f := familyOf(a)
+		tunnelled := join(is(f), carries(f.tunnel()), destination(f), equal(a.AsSlice()), inner(f), in(setOf(addrs, f)))
+		into := rewrite(f, f.destinationOffset(), back.inside(f))
+		c.add("a tunnel from this node to itself", from(front.veth), tunnelled, into)
+		c.add("tunnels from other nodes", tunnelled, source(f), in(setOf(nodes, f)), notrack, into)
+	}
+	for _, t := range []struct {
+		set  setName
+		tier *tier
+	}{{fronts, front}, {direct, back}} {
+		lead := join(notrack, mark(h.marks.mask(), h.marks.of(t.tier.of)))
+		for _, f := range both {
+			outside := join(notFrom(single.veth), notFrom(back.veth), is(f), source(f), notIn(setOf(pods, f)))
+			c.add("clients from outside", outside, server(f), in(setOf(t.set, f)), lead)
+			c.add("errors about their connections", notFrom(single.veth), notFrom(back.veth), is(f), carries(f.icmp()), quoted(f), in(setOf(t.set, f)), lead)
+		}
+	}
+	return c
+}
+
+// departures give tunnels the address of this node, which the others know.
+func (h hostFacts) departures() chain {
+	c := chain{Chain: nftables.Chain{Name: "departures", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRaw}}
+	for _, a := range h.tunnels {
+		f := familyOf(a)
+		c.add("tunnels to other nodes", from(front.veth), is(f), carries(f.tunnel()), source(f), equal(front.inside(f).AsSlice()),
+			rewrite(f, f.sourceOffset(), a))
+	}
+	return c
+}
+
+// stateful are the tiers whose connections the host tracks, once they have left
+// for the endpoint.
+var stateful = [...]*tier{single, back}
+
+// replies of connections that came out of a tier go back into it.
+func (h hostFacts) replies() chain {
+	c := chain{Chain: nftables.Chain{Name: "replies", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle}}
+	mask := h.marks.mask()
+	for _, t := range stateful {
+		value := h.marks.of(t.of)
+		c.add("connections that left Herald", from(t.veth), fresh, markConn(mask, value))
+		c.add("their replies go back to Herald", notFrom(t.veth), replies, isConnMarked(mask, value), mark(mask, value))
+	}
+	return c
+}
+
+// answers is replies for an endpoint in the host's network, which answers from
+// here: the chain type routes anew what was marked.
+func (h hostFacts) answers() chain {
+	c := chain{Chain: nftables.Chain{Name: "answers", Type: nftables.ChainTypeRoute,
+		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle}}
+	mask := h.marks.mask()
+	for _, t := range stateful {
+		value := h.marks.of(t.of)
+		c.add("replies of the host go back to Herald", replies, isConnMarked(mask, value), mark(mask, value))
+	}
+	return c
+}
+
+// ports lead node ports, which are addresses of the host, to where the servers
+// are. They come before kube-proxy and CNI plug-ins, which use dstnat.
+func (h hostFacts) ports(name string, hook *nftables.ChainHook) chain {
+	c := chain{Chain: nftables.Chain{Name: name, Type: nftables.ChainTypeNAT,
+		Hooknum: hook, Priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATDest - 10)}}
+	for _, f := range both {
+		c.add("node ports", is(f), localDestination, port(), in(setOf(ports, f)), natTo(expr.NATTypeDestNAT, f, single.inside(f)))
+	}
+	return c
+}
+
+// nat gives what leaves for an endpoint an address of this node, if the tier
+// has not kept the client's, and hides the host itself as a client. It comes
+// before kube-proxy and CNI plug-ins, which use srcnat.
+func (h hostFacts) nat() chain {
+	c := chain{Chain: nftables.Chain{Name: "nat", Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10)}}
+	for _, f := range both {
+		c.add("SNAT to an address of this node", from(single.veth), is(f), source(f), equal(single.inside(f).AsSlice()), masquerade)
+	}
+	c.add("the host as client", to(single.veth), localSource, masquerade)
+	return c
+}
+
+// own is for an endpoint in the host's network that answers UDP by a socket of
+// no address: it picks the source by the way back, and to the namespace or to a
+// pod that would be the link's own. To itself it is the address that was asked.
+func (h hostFacts) own() chain {
+	c := chain{Chain: nftables.Chain{Name: "own", Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityNATSource}}
+	for _, f := range both {
+		c.add("SNAT to the address asked", from(single.veth), is(f), source(f), equal(single.inside(f).AsSlice()), snatToAsked(f))
+		c.add("SNAT to the address asked", from(single.veth), is(f), carries(unix.IPPROTO_UDP), source(f), in(setOf(pods, f)), snatToAsked(f))
+	}
+	return c
+}
+
+// setsOf returns both sets of every name.
+func setsOf(names []setName) (sets []*nftables.Set) {
+	for _, name := range names {
+		for _, f := range both {
+			sets = append(sets, setOf(name, f))
+		}
+	}
+	return sets
+}
+
+// add appends a rule of parts, which says what it is for.
+func (c *chain) add(why string, parts ...exprs) {
+	c.rules = append(c.rules, rule{why, join(parts...)})
 }

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -10,11 +11,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/speaker/steer"
 )
 
 func TestRulesetsDescribeThemselves(t *testing.T) {
-	for name, r := range map[string]ruleset{"inside": insideRules(DefaultMark), "host": hostRules(DefaultMark)} {
+	for name, r := range rulesets(marks{DefaultMark, DefaultSecondMark}) {
 		lines, err := r.describe()
 		if err != nil {
 			t.Fatalf("%s: describe() = %v", name, err)
@@ -37,28 +39,53 @@ func TestRulesetsDescribeThemselves(t *testing.T) {
 	}
 }
 
+// rulesets are all that a node has.
+func rulesets(m marks) map[string]ruleset {
+	return map[string]ruleset{
+		"single": singleRules(m),
+		"back":   backRules(map[family]int{family4: 1440, family6: 1400}),
+		"host":   hostRules(hostFacts{m, []netip.Addr{ip("192.0.2.11"), ip("2001:db8::11")}}),
+	}
+}
+
 func TestAnotherMarkIsAnotherRuleset(t *testing.T) {
-	for name, make := range map[string]func(uint32) ruleset{"inside": insideRules, "host": hostRules} {
-		a, err := make(0x1000).describe()
-		b, e := make(0x2000).describe()
-		if err := errors.Join(err, e); err != nil || slices.Equal(a, b) {
-			t.Errorf("%s: rules with another mark cannot be told apart (%v)", name, err)
+	a, b := rulesets(marks{0x1000, 0x40}), rulesets(marks{0x2000, 0x80})
+	for _, name := range []string{"single", "host"} {
+		one, err := a[name].describe()
+		other, e := b[name].describe()
+		if err := errors.Join(err, e); err != nil || slices.Equal(one, other) {
+			t.Errorf("%s: rules with other marks cannot be told apart (%v)", name, err)
 		}
 	}
 }
 
+func TestMarksTellTheTiersApart(t *testing.T) {
+	m := marks{DefaultMark, DefaultSecondMark}
+	seen := map[uint32]steer.Tier{0: 99}
+	for _, of := range []steer.Tier{steer.Single, steer.Front, steer.Back} {
+		value := m.of(of)
+		if other, twice := seen[value]; twice || value&^m.mask() != 0 {
+			t.Errorf("tier %q has mark %#x, as %q has", of, value, other)
+		}
+		seen[value] = of
+	}
+}
+
 func TestIPVSErrorsAreThoseOfAKernel(t *testing.T) {
-	if err := missing(unix.ESRCH); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing(ESRCH) = %v, want os.ErrNotExist", err)
+	server := steer.Change{Verb: steer.Add, Virtual: virtual("192.0.2.1:80", snapshot.TCP), Server: steer.Server{Scheduler: "xy"}}
+	dest := server
+	dest.Real = netip.MustParseAddrPort("10.0.0.7:8080")
+	if err := refused(dest, unix.ESRCH); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ESRCH of a destination = %v, want os.ErrNotExist", err)
 	}
-	if err := missing(unix.ENOENT); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing(ENOENT) = %v, want os.ErrNotExist", err)
+	if err := refused(dest, unix.ENOENT); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ENOENT of a destination = %v, want os.ErrNotExist", err)
 	}
-	if err := missing(unix.ENOMEM); errors.Is(err, os.ErrNotExist) || !errors.Is(err, unix.ENOMEM) {
-		t.Errorf("missing(ENOMEM) = %v", err)
+	if err := refused(server, unix.ENOENT); errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "ip_vs_xy") {
+		t.Errorf("ENOENT of a server = %v, want the module that lacks", err)
 	}
-	if err := missing(nil); err != nil {
-		t.Errorf("missing(nil) = %v", err)
+	if err := refused(server, unix.ENOMEM); errors.Is(err, os.ErrNotExist) || !errors.Is(err, unix.ENOMEM) {
+		t.Errorf("ENOMEM = %v", err)
 	}
 }
 

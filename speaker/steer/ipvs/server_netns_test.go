@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	moby "github.com/moby/ipvs"
-
 	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker/steer"
 	"github.com/herald-lb/herald/speaker/steer/kerneltest"
@@ -63,11 +61,12 @@ func TestWhatSomebodySetOnAServerIsSeenAndSetRight(t *testing.T) {
 	want.Servers[v], want.Dests[d] = steer.Server{Scheduler: "mh"}, 1
 	l.settle(t, want)
 
-	changed, tunnel := service(v, want.Servers[v]), destinationOf(d.Real, 1)
-	changed.Flags, tunnel.ConnectionFlags = flagMHPort, moby.ConnectionFlagTunnel
-	tunnel.Port = v.Addr.Port() // a tunnel cannot change the port
-	if err := l.k.ipvs.UpdateService(changed); err != nil {
-		t.Fatal(err)
+	changed := service(v, want.Servers[v])
+	changed.Flags = flagPort
+	for _, err := range l.k.spaces[single.of].wire.do(ctx, []command{{op: opSetService, svc: changed}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	have, err := l.k.Table(ctx)
 	if err != nil {

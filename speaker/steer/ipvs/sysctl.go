@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // A sysctl is a kernel setting as it has to be.
@@ -14,8 +15,9 @@ type sysctl struct {
 	key, value string // key as in "net/ipv4/ip_forward"
 }
 
-// insideSysctls are for Herald's own namespace. A new one inherits the host's
-// IPv4 settings (net/ipv4/devinet.c), so that all that matter are set here.
+// insideSysctls are for every namespace of Herald's. A new one inherits the
+// host's IPv4 settings (net/ipv4/devinet.c), so that all that matter are set
+// here.
 //
 // The order counts: turning on ip_forward resets others.
 var insideSysctls = []sysctl{
@@ -24,13 +26,25 @@ var insideSysctls = []sysctl{
 	{"net/ipv4/conf/all/send_redirects", "0"},
 	{"net/ipv4/conf/" + insideLink + "/send_redirects", "0"},
 	{"net/ipv4/conf/all/rp_filter", "0"},
+	{"net/ipv4/conf/default/rp_filter", "0"}, // of links to come
 	{"net/ipv4/conf/" + insideLink + "/rp_filter", "0"},
-	// Without it IPVS marks packets untracked, and SNAT never sees them.
-	{"net/ipv4/vs/conntrack", "1"},
 	// Without it a removed endpoint swallows packets for minutes.
 	{"net/ipv4/vs/expire_nodest_conn", "1"},
 	{"net/ipv4/vs/expire_quiescent_template", "1"},
 }
+
+// singleSysctls are for the tier that does SNAT: without conntrack IPVS marks
+// packets untracked, and SNAT never sees them.
+var singleSysctls = append(slices.Clone(insideSysctls), sysctl{"net/ipv4/vs/conntrack", "1"})
+
+// tunnelledSysctls are for the tiers that see only one half of a connection, and
+// that go on with a connection which began on another node: sloppy ones take a
+// packet from its middle for the beginning.
+var tunnelledSysctls = append(slices.Clone(insideSysctls),
+	sysctl{"net/ipv4/vs/conntrack", "0"},
+	sysctl{"net/ipv4/vs/sloppy_tcp", "1"},
+	sysctl{"net/ipv4/vs/sloppy_sctp", "1"},
+)
 
 var insideSysctls6 = []sysctl{
 	{"net/ipv6/conf/all/forwarding", "1"},
@@ -38,19 +52,25 @@ var insideSysctls6 = []sysctl{
 	{"net/ipv6/conf/" + insideLink + "/accept_ra", "0"},
 }
 
-// hostSysctls are of Herald's own link only. Packets come out of it with the
-// addresses of clients, whose route leads elsewhere: loose reverse path
-// filtering lets them pass where conf/all is strict, for the greater counts.
-var hostSysctls = []sysctl{
-	{"net/ipv4/conf/" + hostLink + "/rp_filter", "2"},
-	{"net/ipv4/conf/" + hostLink + "/forwarding", "1"},
-	{"net/ipv4/conf/" + hostLink + "/accept_redirects", "0"},
+// hostSysctls are of Herald's own links only. Packets come out of them with the
+// addresses of clients and of Services, whose routes lead elsewhere: loose
+// reverse path filtering lets them pass where conf/all is strict, for the
+// greater counts.
+func hostSysctls(link string) []sysctl {
+	return []sysctl{
+		{"net/ipv4/conf/" + link + "/rp_filter", "2"},
+		{"net/ipv4/conf/" + link + "/forwarding", "1"},
+		{"net/ipv4/conf/" + link + "/accept_redirects", "0"},
+		{"net/ipv4/conf/" + link + "/send_redirects", "0"},
+	}
 }
 
-var hostSysctls6 = []sysctl{
-	{"net/ipv6/conf/" + hostLink + "/accept_dad", "0"},
-	{"net/ipv6/conf/" + hostLink + "/accept_ra", "0"},
-	{"net/ipv6/conf/" + hostLink + "/accept_redirects", "0"},
+func hostSysctls6(link string) []sysctl {
+	return []sysctl{
+		{"net/ipv6/conf/" + link + "/accept_dad", "0"},
+		{"net/ipv6/conf/" + link + "/accept_ra", "0"},
+		{"net/ipv6/conf/" + link + "/accept_redirects", "0"},
+	}
 }
 
 // set makes all settings be as they should, inside p, and writes only those

@@ -1,0 +1,172 @@
+package ipvs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"net/netip"
+	"strings"
+	"syscall"
+
+	moby "github.com/moby/ipvs"
+	"golang.org/x/sys/unix"
+)
+
+// answers yields the sequence number and the error of each acknowledgement in
+// a datagram; the error is 0 for success. Whatever else there is, or is wrong,
+// is passed over: who then misses an acknowledgement says so.
+func answers(datagram []byte) iter.Seq2[uint32, syscall.Errno] {
+	return func(yield func(uint32, syscall.Errno) bool) {
+		for b := datagram; len(b) >= unix.SizeofNlMsghdr+4; {
+			size := binary.NativeEndian.Uint32(b)
+			kind := binary.NativeEndian.Uint16(b[4:])
+			seq := binary.NativeEndian.Uint32(b[8:])
+			code := int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:]))
+			if size < unix.SizeofNlMsghdr {
+				return
+			}
+			if kind == unix.NLMSG_ERROR && size >= unix.SizeofNlMsghdr+4 && code <= 0 {
+				if !yield(seq, syscall.Errno(-int64(code))) {
+					return
+				}
+			}
+			// The last may be cut off: it repeats the command it answers.
+			b = b[min(align(uint64(size)), uint64(len(b))):]
+		}
+	}
+}
+
+// align rounds a length up to where the next message or attribute begins.
+func align(n uint64) uint64 { return (n + 3) &^ 3 }
+
+// A message is one netlink message.
+type message struct {
+	kind uint16
+	seq  uint32
+	body []byte
+}
+
+// nextMessage returns the first message of b and what follows it.
+func nextMessage(b []byte) (m message, rest []byte, err error) {
+	if len(b) < unix.SizeofNlMsghdr {
+		return message{}, nil, fmt.Errorf("%d bytes are no message", len(b))
+	}
+	size := uint64(binary.NativeEndian.Uint32(b))
+	if size < unix.SizeofNlMsghdr || size > uint64(len(b)) {
+		return message{}, nil, fmt.Errorf("a message of %d bytes is said to have %d", len(b), size)
+	}
+	m = message{
+		kind: binary.NativeEndian.Uint16(b[4:]),
+		seq:  binary.NativeEndian.Uint32(b[8:]),
+		body: b[unix.SizeofNlMsghdr:size],
+	}
+	return m, b[min(align(size), uint64(len(b))):], nil
+}
+
+// status returns the error that an NLMSG_ERROR or NLMSG_DONE carries.
+func (m message) status() error {
+	if len(m.body) < 4 {
+		return fmt.Errorf("%d bytes are no status", len(m.body))
+	}
+	if code := int32(binary.NativeEndian.Uint32(m.body)); code < 0 {
+		return syscall.Errno(-int64(code))
+	}
+	return nil
+}
+
+// nextAttr returns the first attribute of b and what follows it.
+func nextAttr(b []byte) (kind uint16, value, rest []byte, err error) {
+	if len(b) < attrHeader {
+		return 0, nil, nil, fmt.Errorf("%d bytes are no attribute", len(b))
+	}
+	size := uint64(binary.NativeEndian.Uint16(b))
+	kind = binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+	if size < attrHeader || size > uint64(len(b)) {
+		return 0, nil, nil, fmt.Errorf("attribute %d of %d bytes is said to have %d", kind, len(b), size)
+	}
+	return kind, b[attrHeader:size], b[min(align(size), uint64(len(b))):], nil
+}
+
+// decodeService decodes the body of an answer to IPVS_CMD_GET_SERVICE, with
+// everything but the statistics.
+func decodeService(body []byte) (moby.Service, error) {
+	if len(body) < genlHeader {
+		return moby.Service{}, fmt.Errorf("%d bytes are no service", len(body))
+	}
+	kind, attrs, _, err := nextAttr(body[genlHeader:])
+	if err != nil {
+		return moby.Service{}, err
+	}
+	if kind != attrService {
+		return moby.Service{}, fmt.Errorf("attribute %d is no service", kind)
+	}
+	var svc moby.Service
+	var addr []byte
+	for len(attrs) > 0 {
+		var value []byte
+		if kind, value, attrs, err = nextAttr(attrs); err != nil {
+			return moby.Service{}, err
+		}
+		if kind == svcAddr {
+			addr = value // of a length that the family says
+			continue
+		}
+		if err := setService(&svc, kind, value); err != nil {
+			return moby.Service{}, err
+		}
+	}
+	return svc, setAddress(&svc, addr)
+}
+
+// svcSizes are the lengths of the attributes that have one, in bytes.
+var svcSizes = [...]int{svcAF: 2, svcProtocol: 2, svcPort: 2, svcFWMark: 4, svcFlags: 8, svcTimeout: 4, svcNetmask: 4}
+
+// setService sets what one attribute says. Those that it does not know are
+// statistics, or newer than it.
+func setService(svc *moby.Service, kind uint16, value []byte) error {
+	if int(kind) < len(svcSizes) && svcSizes[kind] != 0 && len(value) != svcSizes[kind] {
+		return fmt.Errorf("attribute %d of a service has %d bytes, not %d", kind, len(value), svcSizes[kind])
+	}
+	switch kind {
+	case svcAF:
+		svc.AddressFamily = binary.NativeEndian.Uint16(value)
+	case svcProtocol:
+		svc.Protocol = binary.NativeEndian.Uint16(value)
+	case svcPort:
+		svc.Port = binary.BigEndian.Uint16(value)
+	case svcFWMark:
+		svc.FWMark = binary.NativeEndian.Uint32(value)
+	case svcFlags: // struct ip_vs_flags: the flags, and a mask
+		svc.Flags = binary.NativeEndian.Uint32(value)
+	case svcTimeout:
+		svc.Timeout = binary.NativeEndian.Uint32(value)
+	case svcNetmask:
+		svc.Netmask = binary.NativeEndian.Uint32(value)
+	case svcScheduler:
+		svc.SchedName = strings.TrimRight(string(value), "\x00")
+	case svcPE:
+		svc.PEName = strings.TrimRight(string(value), "\x00")
+	}
+	return nil
+}
+
+// setAddress sets the address of a service that is not one of a firewall mark.
+// The kernel sends the 16 bytes of union nf_inet_addr for either family.
+func setAddress(svc *moby.Service, addr []byte) error {
+	if svc.AddressFamily != unix.AF_INET && svc.AddressFamily != unix.AF_INET6 {
+		return fmt.Errorf("a service is of address family %d", svc.AddressFamily)
+	}
+	if svc.FWMark != 0 {
+		return nil
+	}
+	want := 4
+	if svc.AddressFamily == unix.AF_INET6 {
+		want = 16
+	}
+	if len(addr) < want {
+		return fmt.Errorf("the address of a service has %d bytes, not %d", len(addr), want)
+	}
+	a, _ := netip.AddrFromSlice(addr[:want])
+	svc.Address = a.AsSlice()
+	return nil
+}
