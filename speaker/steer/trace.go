@@ -115,7 +115,7 @@ func SelfOf(s snapshot.Snapshot, node string) Self {
 // chooses it computes as 64-bit kernels do whose tables have the default size,
 // with destinations that were added in the order of their addresses: one that
 // was added later moves less than one flow in a hundred. A destination of
-// weight 0 is taken for one that had weight 1.
+// weight 0 is taken for one that had weight 1 before, as package ipvs sees to.
 func Trace(s snapshot.Snapshot, node string, f Flow) (Route, error) {
 	t := tracer{s: s, flow: f}
 	if !steers(s, node) {
