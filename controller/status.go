@@ -34,7 +34,7 @@ const (
 	Assigned       = "Assigned"       // every address that was asked for
 	PartlyAssigned = "PartlyAssigned" // one family has its address, the other not yet
 	OutsidePools   = "OutsidePools"   // an assigned address that no pool covers any more; it keeps being served
-	InvalidRequest = "InvalidRequest" // an annotation cannot be read
+	InvalidRequest = "InvalidRequest" // an annotation or a field cannot be read
 	ForeignAddress = "ForeignAddress" // the status holds an address that is not Herald's
 )
 

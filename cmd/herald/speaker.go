@@ -31,10 +31,11 @@ const handOver = time.Second
 // speakerFlags are the flags of the speaker.
 type speakerFlags struct {
 	common
-	classes        kube.Classes
-	node, stateDir string
-	steer          string
-	healthPorts    string
+	path        pathFlags
+	classes     kube.Classes
+	node        string
+	proxy       bool
+	healthPorts string
 }
 
 func speakerCommand() *cobra.Command {
@@ -47,10 +48,10 @@ func speakerCommand() *cobra.Command {
 	}
 	f.flags(cmd, "127.0.0.1:7473")
 	classFlags(cmd, &f.classes)
-	stateDirFlag(cmd, &f.stateDir)
+	f.path.flags(cmd)
 	cmd.Flags().StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object (default $NODE_NAME)")
-	cmd.Flags().StringVar(&f.steer, "steer", "auto", "auto, ipvs or nft: auto takes nft where the kernel has no IPVS")
 	cmd.Flags().StringVar(&f.healthPorts, "health-check-node-ports", string(healthport.Auto), "auto, on or off: whether to answer on the health check node ports of Services with externalTrafficPolicy Local; auto does while kube-proxy is not there")
+	cmd.Flags().BoolVar(&f.proxy, "service-proxy", false, "steer ClusterIPs, external IPs and node ports as well, in place of kube-proxy; run it on every node, and no kube-proxy")
 	return cmd
 }
 
@@ -67,7 +68,7 @@ func runSpeaker(ctx context.Context, f speakerFlags) error {
 		return err
 	}
 	log = log.With("node", f.node)
-	path, err := choosePath(ctx, f.steer, f.stateDir, log)
+	path, err := choosePath(ctx, f.path, log)
 	if err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ type daemon struct {
 func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{bell: loop.NewBell(), log: log, health: &health{address: f.health}}
 	d.source, err = kube.NewSource(clients, kube.Options{
-		Classes: f.classes, Namespace: f.namespace, Node: f.node, Ring: d.bell.Ring, Log: log,
+		Classes: f.classes, Namespace: f.namespace, Node: f.node, ServiceProxy: f.proxy, Ring: d.bell.Ring, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	d.arp = arp.New(arp.Options{Log: log})
 	d.hello = &kube.Hello{
 		Client: clients.Core, Namespace: f.namespace, Node: f.node,
-		Facts: func() (snapshot.Speaker, error) { return facts(f.node, path.name()) },
+		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
 		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
 	}
 	d.ports, err = healthport.New(healthport.Options{Node: f.node, Mode: healthport.Mode(f.healthPorts), Ring: d.bell.Ring, Log: log})
@@ -119,15 +120,15 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	return d, nil
 }
 
-// facts returns what the speaker of node can do just now.
-func facts(node, path string) (snapshot.Speaker, error) {
+// facts returns what a speaker can do just now, its links included.
+func facts(sp snapshot.Speaker) (snapshot.Speaker, error) {
 	h, err := netlink.NewHandle()
 	if err != nil {
 		return snapshot.Speaker{}, fmt.Errorf("opening netlink: %w", err)
 	}
 	defer h.Close()
-	links, err := arp.Links(h)
-	return snapshot.Speaker{Node: node, DataPath: path, Links: links}, err
+	sp.Links, err = arp.Links(h)
+	return sp, err
 }
 
 // run ends some time after ctx has: a speaker that stops on purpose says so

@@ -20,6 +20,7 @@ type traceFlags struct {
 	person
 	classes        kube.Classes
 	namespace, via string
+	proxy          bool
 }
 
 func traceCommand() *cobra.Command {
@@ -33,8 +34,8 @@ it, and which endpoint it ends at. The protocol is tcp unless it is udp or sctp.
 The answer is made on this side from what the API server has, by the very plans
 that the speakers make and by a copy of the kernel's scheduler mh. Where another
 scheduler chooses, it says among which endpoints, and why it cannot say which one. A
-connection that exists already stays where it is. Give the same --class and
---default-class as the speakers have.`,
+connection that exists already stays where it is. Give the same --class,
+--default-class and --service-proxy as the speakers have.`,
 		Example: "  herald trace 198.51.100.7:40000 192.168.1.240:80",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,6 +54,7 @@ connection that exists already stays where it is. Give the same --class and
 	f.person.flags(cmd)
 	classFlags(cmd, &f.classes)
 	cmd.Flags().StringVar(&f.namespace, "namespace", "herald-system", "namespace that Herald keeps its Leases in")
+	cmd.Flags().BoolVar(&f.proxy, "service-proxy", false, "the speakers stand in for kube-proxy, so that ClusterIPs, external IPs and node ports are Herald's, too")
 	cmd.Flags().StringVar(&f.via, "via", "", "node that the connection arrives at (default that of the client, else the one that announces the address)")
 	return cmd
 }
@@ -66,6 +68,7 @@ func (f *traceFlags) trace(ctx context.Context, flow steer.Flow) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
+	r.ServiceProxy = f.proxy
 	s, err := r.Snapshot(f.classes, time.Now())
 	if err != nil {
 		return nil, err

@@ -69,7 +69,6 @@ func (in *input) migrateServices(r *Result, c config.Config) {
 		}
 	}
 	in.noteClasses()
-	in.noteNotYet()
 	var ranges []ipam.Range
 	for _, p := range c.Pools {
 		ranges = append(ranges, p.Ranges...)

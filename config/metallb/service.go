@@ -228,25 +228,6 @@ func (in *input) noteClasses() {
 	}
 }
 
-// noteNotYet notes the fields of Services that worked beside MetalLB, which
-// leaves them to kube-proxy, and do not work with Herald yet.
-func (in *input) noteNotYet() {
-	for _, s := range in.services {
-		spec := s.object.Spec
-		if spec.Type != corev1.ServiceTypeLoadBalancer {
-			continue
-		}
-		if len(spec.LoadBalancerSourceRanges) > 0 {
-			in.add(Missing, s.origin, "spec.loadBalancerSourceRanges", "%s: who may connect; Herald lets nobody in rather than everybody, "+
-				"and neither announces nor steers the Service: remove the field and use a NetworkPolicy", notYet)
-		}
-		if spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-			in.add(Attention, s.origin, "spec.sessionAffinity", "is not honoured yet: connections of one client go to all pods, "+
-				"unless the pool has scheduler: sh, which chooses by the client's address")
-		}
-	}
-}
-
 // noteStrays notes the addresses that MetalLB has assigned and none of ranges has.
 func (in *input) noteStrays(ranges []ipam.Range) {
 	for _, s := range in.services {

@@ -89,6 +89,7 @@ func compilePool(o *AddressPool) (config.Pool, []config.Problem) {
 	if len(s.Addresses) == 0 {
 		r.invalid("spec.addresses", "is empty: list at least one address, range or CIDR")
 	}
+	flags := r.scheduler(s.Scheduler, s.SchedulerFlags)
 	p := config.Pool{
 		Pool: ipam.Pool{
 			Name:     o.Name,
@@ -105,15 +106,12 @@ func compilePool(o *AddressPool) (config.Pool, []config.Problem) {
 		ServiceSelector:   r.selector("spec.serviceSelector", s.ServiceSelector),
 		Layer2:            r.layer2(s.Announce),
 		Steer:             config.Steer(oneOf(&r, "spec.steer", s.Steer, SteerIPVS, SteerServiceProxy)),
-		Backends:          config.Backends(oneOf(&r, "spec.backends", s.Backends, BackendsPod)),
-		Scheduler:         string(oneOf(&r, "spec.scheduler", s.Scheduler, schedulers...)),
+		Backends:          config.Backends(oneOf(&r, "spec.backends", s.Backends, BackendsPod, BackendsNodePort, BackendsClusterIP)),
+		KeepClientIP:      s.KeepClientIP == nil || *s.KeepClientIP,
+		Scheduler:         string(s.Scheduler),
+		SchedulerFlags:    flags,
 	}
 	return p, r.problems
-}
-
-// schedulers are the kernel's, the default first.
-var schedulers = []Scheduler{
-	SchedulerRoundRobin, "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "fo", "ovf",
 }
 
 // oneOf returns value, which must be one of known; the first of these is the

@@ -148,7 +148,8 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 		Interfaces:   []InterfacePattern{"eth0", "bond*"},
 		NodeSelector: &Selector{metav1.LabelSelector{MatchLabels: map[string]string{"rack": "a"}}},
 	}}
-	o.Spec.Steer, o.Spec.Backends, o.Spec.Scheduler = SteerServiceProxy, BackendsPod, "mh"
+	o.Spec.Steer, o.Spec.Backends, o.Spec.Scheduler = SteerServiceProxy, BackendsNodePort, "mh"
+	o.Spec.KeepClientIP, o.Spec.SchedulerFlags = new(bool), []SchedulerFlag{"mh-port"}
 
 	c, problems := Compile([]AddressPool{o}, config.Config{})
 	want := config.Pool{
@@ -158,8 +159,9 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 		ServiceSelector:   "!retired,tier in (edge,inner)",
 		Layer2:            config.Layer2{Enabled: true, Interfaces: []string{"eth0", "bond*"}, NodeSelector: "rack=a"},
 		Steer:             config.SteerServiceProxy,
-		Backends:          config.BackendsPod,
+		Backends:          config.BackendsNodePort,
 		Scheduler:         "mh",
+		SchedulerFlags:    config.SchedulerPort,
 	}
 	if diff := cmp.Diff(want, c.Pools[0], sameAddr); diff != "" || len(problems) > 0 {
 		t.Errorf("problems %v, pool (-want +got):\n%s", problems, diff)

@@ -43,6 +43,8 @@ type AddressPoolList struct {
 }
 
 // AddressPoolSpec is what a user wants of a pool.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.schedulerFlags) || self.schedulerFlags.all(f, has(self.scheduler) && f.startsWith(self.scheduler + '-'))",message="are those of sh and mh, each for its own: write scheduler: sh with sh-port and sh-fallback, scheduler: mh with mh-port and mh-fallback, or leave them out",fieldPath=".schedulerFlags"
 type AddressPoolSpec struct {
 	// Addresses are the pool's addresses, of one family or of both: CIDRs
 	// (192.0.2.0/24), ranges (192.0.2.10-192.0.2.20) and single addresses.
@@ -140,16 +142,43 @@ type AddressPoolSpec struct {
 	Steer Steer `json:"steer,omitempty"`
 
 	// Backends says what packets are led to. Pod: the endpoints themselves.
+	// NodePort: the node port of every node that is ready, for nodes that
+	// cannot reach pods. ClusterIP: the cluster IP, from where kube-proxy or
+	// the CNI leads them on, with whatever rules it has. With the latter two
+	// the backends see the address of a node.
 	//
 	// +optional
 	// +kubebuilder:default=Pod
 	Backends Backends `json:"backends,omitempty"`
 
-	// Scheduler is the IPVS scheduler that chooses among the backends.
+	// KeepClientIP says whether pods see the address of the client although
+	// they run on another node than the one that announces: packets travel to
+	// their node by tunnel. Where two nodes cannot tunnel to each other, and
+	// with false, they see the address of a node, as behind kube-proxy. With
+	// externalTrafficPolicy Local they always see that of the client.
 	//
 	// +optional
-	// +kubebuilder:default=rr
+	// +kubebuilder:default=true
+	KeepClientIP *bool `json:"keepClientIP,omitempty"`
+
+	// Scheduler is the IPVS scheduler that chooses among the backends. Without
+	// it Herald chooses: mh where connections gain from every node choosing
+	// alike, for they go on when their address moves to another node; rr
+	// elsewhere.
+	//
+	// +optional
 	Scheduler Scheduler `json:"scheduler,omitempty"`
+
+	// SchedulerFlags are the flags of the schedulers sh and mh, each for its
+	// own. sh-port, mh-port: connections of one client are chosen for one by
+	// one, by its port as well as its address. sh-fallback, mh-fallback: where
+	// the backend that was chosen takes no connections, another one is. Without
+	// flags mh has both of its own, sh has sh-fallback.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=4
+	SchedulerFlags []SchedulerFlag `json:"schedulerFlags,omitempty"`
 }
 
 // An AddressRange is a CIDR, a range or one address.
@@ -209,12 +238,14 @@ const (
 
 // Backends says what packets are led to.
 //
-// +kubebuilder:validation:Enum=Pod
+// +kubebuilder:validation:Enum=Pod;NodePort;ClusterIP
 type Backends string
 
 // The kinds of backends.
 const (
-	BackendsPod Backends = "Pod"
+	BackendsPod       Backends = "Pod"
+	BackendsNodePort  Backends = "NodePort"
+	BackendsClusterIP Backends = "ClusterIP"
 )
 
 // Scheduler is the name of an IPVS scheduler.
@@ -222,8 +253,17 @@ const (
 // +kubebuilder:validation:Enum=rr;wrr;lc;wlc;lblc;lblcr;dh;sh;mh;sed;nq;fo;ovf
 type Scheduler string
 
-// SchedulerRoundRobin is the scheduler of a pool that names none.
-const SchedulerRoundRobin Scheduler = "rr"
+// The schedulers that have flags.
+const (
+	SchedulerSourceHash Scheduler = "sh"
+	SchedulerMaglev     Scheduler = "mh"
+)
+
+// A SchedulerFlag is a flag of a scheduler, under the name that ipvsadm has for
+// it.
+//
+// +kubebuilder:validation:Enum=sh-port;sh-fallback;mh-port;mh-fallback
+type SchedulerFlag string
 
 // Announce lists the ways in which addresses are announced.
 type Announce struct {

@@ -112,6 +112,8 @@ func TestWhatCannotBeReadIsSaidAndNeverGuessed(t *testing.T) {
 		{"two addresses of one family", asking("web", "addresses", "192.0.2.1,192.0.2.2"), "two addresses of one family"},
 		{"an address and a stray comma", asking("web", "addresses", "192.0.2.1,"), "herald-lb.io/addresses"},
 		{"namespaces to share with, but no key", asking("web", "share-with", "default"), "herald-lb.io/share"},
+		{"a scheduler that the kernel has not", asking("web", "scheduler", "maglev"), "herald-lb.io/scheduler"},
+		{"a flag of another scheduler", asking("web", "scheduler", "sh,mh-port"), `"mh-port" is no flag of scheduler sh`},
 		{"a loadBalancerIP that is none", sourced("loadBalancerIP: office"), "spec.loadBalancerIP"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -9,23 +10,28 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/config/metallb"
+	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/internal/snapshot"
 )
 
 // Annotations that Herald reads on a Service.
 const (
-	prefix             = "herald-lb.io/"
-	annotationPool     = prefix + "pool"       // name of an AddressPool
-	annotationWanted   = prefix + "addresses"  // one address of each family, separated by a comma
-	annotationClaim    = prefix + "claim"      // name of an AddressClaim of the same namespace
-	annotationShare    = prefix + "share"      // key: Services with the same may have one address
-	annotationWith     = prefix + "share-with" // other namespaces that may share it, separated by commas; * for all
-	annotationReassign = prefix + "reassign"   // any text; each new one asks for another address, once
+	prefix              = "herald-lb.io/"
+	annotationPool      = prefix + "pool"       // name of an AddressPool
+	annotationWanted    = prefix + "addresses"  // one address of each family, separated by a comma
+	annotationClaim     = prefix + "claim"      // name of an AddressClaim of the same namespace
+	annotationShare     = prefix + "share"      // key: Services with the same may have one address
+	annotationWith      = prefix + "share-with" // other namespaces that may share it, separated by commas; * for all
+	annotationReassign  = prefix + "reassign"   // any text; each new one asks for another address, once
+	annotationScheduler = prefix + "scheduler"  // an IPVS scheduler and its flags, separated by commas
 )
 
 // known are the annotations that mean something.
-var known = []string{annotationPool, annotationWanted, annotationClaim, annotationShare, annotationWith, annotationReassign}
+var known = []string{
+	annotationPool, annotationWanted, annotationClaim, annotationShare, annotationWith, annotationReassign, annotationScheduler,
+}
 
 // heralds returns the annotations of svc that are for Herald to read: its own,
 // and with fromMetalLB what MetalLB's mean in Herald's words.
@@ -56,19 +62,37 @@ func annotate(s *snapshot.Service, svc *corev1.Service, fromMetalLB bool) {
 	if wanted, ok := a[annotationWanted]; ok {
 		field, text = "annotation "+annotationWanted, wanted
 	}
-	s.Want, s.Invalid = requested(field, text)
-	for _, name := range slices.Sorted(maps.Keys(a)) {
-		if !slices.Contains(known, name) && s.Invalid == "" {
-			s.Invalid = fmt.Sprintf("annotation %s is not known; write one of %s, or remove it", name, strings.Join(known, ", "))
-		}
-	}
+	var invalid, schedulerInvalid string
+	s.Want, invalid = requested(field, text)
+	s.Scheduler, s.SchedulerFlags, schedulerInvalid = scheduler(a)
+	s.Invalid = cmp.Or(invalid, unknown(a), schedulerInvalid)
 	if len(s.ShareWith) > 0 && s.Share == "" && s.Invalid == "" {
 		s.Invalid = fmt.Sprintf("annotation %s says nothing without %s; add the key to share under, or remove it", annotationWith, annotationShare)
 	}
-	if len(svc.Spec.LoadBalancerSourceRanges) > 0 {
-		s.Closed = true
-		s.Invalid = "spec.loadBalancerSourceRanges: Herald cannot restrict sources yet and lets nobody in rather than everybody; remove the field and, with externalTrafficPolicy Local, restrict sources with a NetworkPolicy"
+}
+
+// unknown says which of the annotations is not known; "" if all are.
+func unknown(annotations map[string]string) (invalid string) {
+	for _, name := range slices.Sorted(maps.Keys(annotations)) {
+		if !slices.Contains(known, name) {
+			return fmt.Sprintf("annotation %s is not known; write one of %s, or remove it", name, strings.Join(known, ", "))
+		}
 	}
+	return ""
+}
+
+// scheduler returns the scheduler that annotations ask for, and what is wrong
+// with what they say; without a name that of the pool stays.
+func scheduler(annotations map[string]string) (name string, flags config.SchedulerFlags, invalid string) {
+	text, ok := annotations[annotationScheduler]
+	if !ok {
+		return "", 0, ""
+	}
+	name, flags, err := v1alpha1.ParseScheduler(text)
+	if err != nil {
+		return "", 0, fmt.Sprintf("annotation %s: %v", annotationScheduler, err)
+	}
+	return name, flags, ""
 }
 
 // requested returns the addresses that text asks for, and what is wrong with it.
@@ -97,7 +121,7 @@ func requested(field, text string) (want []netip.Addr, invalid string) {
 func trimAnnotations(all map[string]string) map[string]string {
 	read := map[string]string{}
 	for name, text := range all {
-		if strings.HasPrefix(name, prefix) || metallb.IsAnnotation(name) {
+		if strings.HasPrefix(name, prefix) || metallb.IsAnnotation(name) || name == annotationSources {
 			read[name] = text
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/herald-lb/herald/internal/snapshot"
 )
 
-// A census is who is alive, by the last judgement of peers. It is safe for
+// A census is who is alive and who is lost, by the last judgement of peers. It is safe for
 // concurrent use. Its methods that may lead to another judgement report
 // whether they did.
 type census struct {
@@ -19,13 +19,13 @@ type census struct {
 
 	mu    sync.Mutex
 	peers *peers
-	last  []snapshot.Speaker // replaced whole, never edited
+	last  judgement // replaced whole, never edited
 }
 
 func newCensus(o Options) *census { return &census{log: o.Log, peers: newPeers(o.Node)} }
 
-// alive returns the speakers that are alive, by Node.
-func (c *census) alive() []snapshot.Speaker {
+// judged returns the last judgement.
+func (c *census) judged() judgement {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last
@@ -49,7 +49,7 @@ func (c *census) forget(lease string, now time.Time) (changed bool) {
 	return c.judgeLocked(now)
 }
 
-// judge looks anew at who is alive.
+// judge looks anew at all speakers.
 func (c *census) judge(now time.Time) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,8 +57,8 @@ func (c *census) judge(now time.Time) (changed bool) {
 }
 
 func (c *census) judgeLocked(now time.Time) (changed bool) {
-	next := c.peers.alive(now)
-	changed = !equalSpeakers(next, c.last)
+	next := c.peers.judge(now)
+	changed = !equalSpeakers(next.alive, c.last.alive) || !equalSpeakers(next.lost, c.last.lost)
 	c.last = next
 	return changed
 }
@@ -67,6 +67,7 @@ func equalSpeakers(a, b []snapshot.Speaker) bool {
 	sameLink := func(x, y snapshot.Link) bool { return x.Name == y.Name && slices.Equal(x.Prefixes, y.Prefixes) }
 	return slices.EqualFunc(a, b, func(x, y snapshot.Speaker) bool {
 		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving &&
-			slices.EqualFunc(x.Links, y.Links, sameLink)
+			slices.EqualFunc(x.Links, y.Links, sameLink) &&
+			slices.Equal(x.Tunnels, y.Tunnels) && slices.Equal(x.Lacks, y.Lacks)
 	})
 }

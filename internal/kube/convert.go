@@ -35,19 +35,19 @@ func (c Classes) serves(svc *corev1.Service) bool {
 	return slices.Contains(c.Names, *svc.Spec.LoadBalancerClass)
 }
 
-// service converts svc; its Pools and Endpoints are added by others.
+// service converts svc; Pools, Endpoints and Proxied are added by others.
 func service(svc *corev1.Service, c Classes) snapshot.Service {
 	s := snapshot.Service{
 		Key: svc.Namespace + "/" + svc.Name, Namespace: svc.Namespace, Name: svc.Name,
 		UID: string(svc.UID), Version: svc.ResourceVersion, Created: svc.CreationTimestamp.Time,
 		Served: c.serves(svc),
-		Local:  svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 	}
 	for _, f := range svc.Spec.IPFamilies {
 		s.Families = append(s.Families, family(f))
 	}
 	s.Require = svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack
 	annotate(&s, svc, c.MetalLB)
+	traffic(&s, svc)
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if a, err := netip.ParseAddr(in.IP); err == nil {
 			s.Ingress = append(s.Ingress, snapshot.Ingress{Addr: a.Unmap(), Mode: ipMode(in)})
@@ -61,12 +61,6 @@ func service(svc *corev1.Service, c Classes) snapshot.Service {
 		}
 	}
 	slices.SortFunc(s.Conditions, func(a, b snapshot.Condition) int { return cmp.Compare(a.Type, b.Type) })
-	for _, p := range svc.Spec.Ports {
-		s.Ports = append(s.Ports, snapshot.Port{Name: p.Name, Proto: proto(p.Protocol), Number: uint16(p.Port)})
-	}
-	slices.SortFunc(s.Ports, func(a, b snapshot.Port) int {
-		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Number, b.Number))
-	})
 	return s
 }
 
@@ -179,6 +173,14 @@ func node(n *corev1.Node) snapshot.Node {
 		}
 		if ip, err := netip.ParseAddr(a.Address); err == nil {
 			out.Addrs = append(out.Addrs, ip.Unmap())
+			if a.Type == corev1.NodeInternalIP {
+				out.Internal = append(out.Internal, ip.Unmap())
+			}
+		}
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			out.Ready = c.Status == corev1.ConditionTrue
 		}
 	}
 	slices.SortFunc(out.Addrs, netip.Addr.Compare)

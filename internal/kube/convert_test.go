@@ -13,11 +13,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/ipam"
 )
 
-var compareAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var (
+	compareAddrs    = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	comparePrefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+)
 
 func TestClassesServe(t *testing.T) {
 	ours := Classes{Names: []string{"herald-lb.io/herald"}, Default: true}
@@ -106,9 +110,9 @@ func TestAnnotationsAreReadOrSaidToBeWrong(t *testing.T) {
 	}
 	got := read(false, map[string]string{
 		annotationClaim: "web", annotationShare: "k", annotationWith: "a, b,", annotationReassign: "now",
-		"example.com/else": "x", "metallb.io/address-pool": "theirs",
+		"example.com/else": "x", "metallb.io/address-pool": "theirs", annotationScheduler: "sh, sh-port",
 	})
-	if got.Invalid != "" || got.Claim != "web" || got.Share != "k" || got.Reassign != "now" || got.Pool != "" ||
+	if got.Invalid != "" || got.Scheduler != "sh" || got.SchedulerFlags != config.SchedulerPort || got.Claim != "web" || got.Share != "k" || got.Reassign != "now" || got.Pool != "" ||
 		!slices.Equal(got.ShareWith, []string{"a", "b"}) {
 		t.Errorf("read %+v", got)
 	}
@@ -118,6 +122,14 @@ func TestAnnotationsAreReadOrSaidToBeWrong(t *testing.T) {
 	if got := read(false, map[string]string{annotationWith: "a"}); !strings.Contains(got.Invalid, annotationShare) {
 		t.Errorf("share-with without a key: %q", got.Invalid)
 	}
+	for text, want := range map[string]string{
+		"": `"" is not known: write one of rr,`, "maglev": `"maglev" is not known: write one of rr,`, "mh,sh-port": `"sh-port" is no flag of scheduler mh: write`,
+	} {
+		got := read(false, map[string]string{annotationScheduler: text})
+		if !strings.HasPrefix(got.Invalid, "annotation "+annotationScheduler+": "+want) || got.Scheduler != "" || got.SchedulerFlags != 0 {
+			t.Errorf("scheduler %q: %q, %q", text, got.Scheduler, got.Invalid)
+		}
+	}
 	theirs := map[string]string{"metallb.io/address-pool": "theirs", "metallb.io/allow-shared-ip": "k", "metallb.io/loadBalancerIPs": "192.0.2.9"}
 	if got := read(true, theirs); got.Pool != "theirs" || got.Share != "k" || len(got.Want) != 1 || got.Invalid != "" {
 		t.Errorf("MetalLB's annotations: %+v", got)
@@ -126,16 +138,9 @@ func TestAnnotationsAreReadOrSaidToBeWrong(t *testing.T) {
 	if got := read(true, theirs); got.Pool != "ours" {
 		t.Errorf("Herald's annotation does not win: %q", got.Pool)
 	}
-	kept := trimAnnotations(map[string]string{annotationPool: "", "metallb.io/address-pool": "", "kubectl.kubernetes.io/last-applied-configuration": ""})
-	if len(kept) != 2 {
+	kept := trimAnnotations(map[string]string{annotationPool: "", "metallb.io/address-pool": "", annotationSources: "", "kubectl.kubernetes.io/last-applied-configuration": ""})
+	if len(kept) != 3 {
 		t.Errorf("kept %v", kept)
-	}
-}
-
-func TestSourceRangesCloseTheService(t *testing.T) {
-	svc := &corev1.Service{Spec: corev1.ServiceSpec{LoadBalancerSourceRanges: []string{"192.0.2.0/24"}}}
-	if got := service(svc, Classes{}); !got.Closed || !strings.Contains(got.Invalid, "spec.loadBalancerSourceRanges") {
-		t.Errorf("Closed %t, Invalid %q", got.Closed, got.Invalid)
 	}
 }
 
@@ -178,6 +183,9 @@ func TestEndpoints(t *testing.T) {
 		{"serving but not terminating, and not ready, does neither", []*discoveryv1.EndpointSlice{{Ports: ports("web", 8080),
 			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: conds(no, yes, no)}}}},
 			[]snapshot.Endpoint{{Addr: netip.MustParseAddr("10.0.0.1"), Ports: web}}},
+		{"what is published although it is not ready counts as ready: the EndpointSlice controller says so", []*discoveryv1.EndpointSlice{{Ports: ports("web", 8080),
+			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: conds(yes, no, no)}, {Addresses: []string{"10.0.0.2"}, Conditions: conds(yes, no, yes)}}}},
+			[]snapshot.Endpoint{{Addr: netip.MustParseAddr("10.0.0.1"), Ready: true, Ports: web}, {Addr: netip.MustParseAddr("10.0.0.2"), Ready: true, Ports: web}}},
 		{"an endpoint in two slices is one, with the ports of both", []*discoveryv1.EndpointSlice{
 			{Ports: ports("web", 8080), Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: conds(yes, nil, nil)}}},
 			{Ports: ports("adm", 9090), Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: conds(yes, nil, nil)}}}},
@@ -220,6 +228,28 @@ func TestNodeIsExcludedForAReason(t *testing.T) {
 				t.Errorf("Excluded = %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestNodeCarriesWhatPlansNeed(t *testing.T) {
+	got := node(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "n1"},
+		Spec:       corev1.NodeSpec{PodCIDRs: []string{"10.244.1.0/24"}},
+		Status: corev1.NodeStatus{
+			Addresses: []corev1.NodeAddress{
+				{Type: corev1.NodeHostName, Address: "n1"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::1"},
+				{Type: corev1.NodeExternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeInternalIP, Address: "10.0.0.1"},
+			},
+			Conditions: []corev1.NodeCondition{{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse}, {Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+		},
+	})
+	want := snapshot.Node{
+		Name: "n1", Ready: true, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")},
+		Addrs:    []netip.Addr{mustAddr("10.0.0.1"), mustAddr("192.0.2.1"), mustAddr("2001:db8::1")},
+		Internal: []netip.Addr{mustAddr("2001:db8::1"), mustAddr("10.0.0.1")},
+	}
+	if diff := cmp.Diff(want, got, compareAddrs, comparePrefixes); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -30,7 +30,10 @@ func greeting(t *testing.T, d time.Duration, play func(*fake.Clientset, *Hello))
 	h := &Hello{
 		Client: client, Namespace: "herald-system", Node: "n1",
 		Facts: func() (snapshot.Speaker, error) {
-			return snapshot.Speaker{DataPath: "nft", Links: []snapshot.Link{{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}}}, nil
+			return snapshot.Speaker{
+				DataPath: "nft", Links: []snapshot.Link{{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}},
+				Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"},
+			}, nil
 		},
 		Peers: func() int { return 3 }, Changed: loop.NewBell(), Log: slog.New(slog.DiscardHandler),
 	}
@@ -87,8 +90,15 @@ func TestHelloIsWhatPeersRead(t *testing.T) {
 			t.Errorf("%d renewals in 10.5 s, want 11 or 12", n)
 		}
 		p := newPeers("n1")
-		if err := p.observe(l, start); err != nil || len(p.alive(start)) != 1 {
-			t.Errorf("peers see %v, %v", p.alive(start), err)
+		if err := p.observe(l, start); err != nil {
+			t.Fatal(err)
+		}
+		want := []snapshot.Speaker{{
+			Node: "n1", DataPath: "nft", Links: []snapshot.Link{{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}},
+			Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"},
+		}}
+		if got := p.judge(start).alive; !equalSpeakers(got, want) {
+			t.Errorf("peers see %+v", got)
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -98,13 +99,25 @@ func newInformers(c Clients, o Options) informers {
 		return i
 	}
 	i.services = informer(watch{core, "services", "", func(l *metav1.ListOptions) {
-		l.FieldSelector = fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)).String()
-	}}, &corev1.Service{}, trimService)
-	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", every}, &discoveryv1.EndpointSlice{}, trimSlice)
+		l.FieldSelector = steered(o).String()
+	}}, &corev1.Service{}, trimSteered)
+	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", func(l *metav1.ListOptions) {
+		l.LabelSelector = "!" + corev1.IsHeadlessService // for those nobody steers
+	}}, &discoveryv1.EndpointSlice{}, trimSlice)
 	i.leases = informer(watch{c.Core.CoordinationV1().RESTClient(), "leases", o.Namespace, func(l *metav1.ListOptions) {
 		l.LabelSelector = labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String()
 	}}, &coordinationv1.Lease{}, trim)
 	return i
+}
+
+// steered selects the Services that a speaker may have to steer.
+func steered(o Options) fields.Selector {
+	if !o.ServiceProxy {
+		return fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))
+	}
+	return fields.AndSelectors(
+		fields.OneTermNotEqualSelector("spec.type", string(corev1.ServiceTypeExternalName)),
+		fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone))
 }
 
 // A watch is one resource to list and watch.
@@ -119,12 +132,7 @@ func informer(w watch, of runtime.Object, trim cache.TransformFunc) cache.Shared
 	lw := cache.NewFilteredListWatchFromClient(w.client, w.resource, w.namespace, w.narrow)
 	index := cache.Indexers{}
 	if _, ok := of.(*discoveryv1.EndpointSlice); ok {
-		index[indexService] = func(obj any) ([]string, error) {
-			if key, ok := serviceOf(obj); ok {
-				return []string{key}, nil
-			}
-			return nil, nil
-		}
+		index[indexService] = byService
 	}
 	i := cache.NewSharedIndexInformer(lw, of, 0, index)
 	// SetTransform fails only on an informer that runs already.
@@ -211,12 +219,30 @@ func trim(obj any) (any, error) {
 	return obj, nil
 }
 
+// trimService drops what neither Take reads nor StatusWriter: this one writes
+// all conditions back, other people's too.
 func trimService(obj any) (any, error) {
 	if svc, ok := obj.(*corev1.Service); ok {
-		svc.ManagedFields = nil
+		svc.ManagedFields, svc.OwnerReferences, svc.Finalizers = nil, nil, nil
 		svc.Annotations = trimAnnotations(svc.Annotations)
+		svc.Spec.Selector = nil
+		for i := range svc.Spec.Ports {
+			svc.Spec.Ports[i].TargetPort, svc.Spec.Ports[i].AppProtocol = intstr.IntOrString{}, nil
+		}
 	}
 	return obj, nil
+}
+
+// trimSteered is trimService for a speaker, which writes nothing and knows no
+// selectors. It may have every Service of the cluster.
+func trimSteered(obj any) (any, error) {
+	if svc, ok := obj.(*corev1.Service); ok {
+		proxy, named := svc.Labels[labelProxy]
+		if svc.Labels = nil; named {
+			svc.Labels = map[string]string{labelProxy: proxy}
+		}
+	}
+	return trimService(obj)
 }
 
 func trimNode(obj any) (any, error) {
@@ -232,7 +258,8 @@ func trimSlice(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	es.ManagedFields, es.Annotations = nil, nil
+	es.ManagedFields, es.Annotations, es.OwnerReferences, es.GenerateName = nil, nil, nil, ""
+	es.Labels = map[string]string{discoveryv1.LabelServiceName: es.Labels[discoveryv1.LabelServiceName]}
 	for i := range es.Endpoints {
 		e := &es.Endpoints[i]
 		e.TargetRef, e.Zone, e.Hints, e.DeprecatedTopology, e.Hostname = nil, nil, nil, nil, nil

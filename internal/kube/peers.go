@@ -18,9 +18,11 @@ const annotationSpeaker = prefix + "speaker"
 
 // hello is the JSON form of what a speaker makes known of itself.
 type hello struct {
-	DataPath string      `json:"dataPath,omitempty"`
-	Leaving  bool        `json:"leaving,omitempty"`
-	Links    []helloLink `json:"links,omitempty"`
+	DataPath string       `json:"dataPath,omitempty"`
+	Leaving  bool         `json:"leaving,omitempty"`
+	Links    []helloLink  `json:"links,omitempty"`
+	Tunnels  []netip.Addr `json:"tunnels,omitempty"`
+	Lacks    []string     `json:"lacks,omitempty"`
 }
 
 type helloLink struct {
@@ -29,15 +31,20 @@ type helloLink struct {
 }
 
 func (h hello) speaker(node string) snapshot.Speaker {
-	sp := snapshot.Speaker{Node: node, DataPath: h.DataPath, Leaving: h.Leaving}
+	sp := snapshot.Speaker{Node: node, DataPath: h.DataPath, Leaving: h.Leaving, Lacks: h.Lacks}
+	for _, a := range h.Tunnels {
+		if a.IsValid() { // "" is read without an error
+			sp.Tunnels = append(sp.Tunnels, a)
+		}
+	}
 	for _, l := range h.Links {
 		sp.Links = append(sp.Links, snapshot.Link{Name: l.Name, Prefixes: l.Prefixes})
 	}
 	return sp
 }
 
-// peers judges which speakers are alive, by when their Leases were last seen
-// to change. Only this node's own clock counts, so clocks that disagree do no
+// peers judges which speakers are alive and which are lost, by when their
+// Leases were last seen to change. Only this node's own clock counts, so clocks that disagree do no
 // harm. Times are arguments; it is not safe for concurrent use.
 //
 // A node that does not see its own Lease being renewed is cut off from the
@@ -49,7 +56,16 @@ type peers struct {
 	self  string
 	known map[string]peer // by Lease name
 	fresh bool            // own Lease was seen to change in time, at the last judgement
-	last  []snapshot.Speaker
+	// judged is whether there ever was a judgement, and last which.
+	judged bool
+	last   judgement
+}
+
+// A judgement is how speakers were found, each list by Node. A speaker whose
+// Lease was deleted is in neither.
+type judgement struct {
+	alive []snapshot.Speaker
+	lost  []snapshot.Speaker // fell silent; Leaving if they had said that they would
 }
 
 type peer struct {
@@ -87,32 +103,60 @@ func (p *peers) observe(l *coordinationv1.Lease, now time.Time) error {
 
 func (p *peers) forget(lease string) { delete(p.known, lease) }
 
-// alive returns the speakers that are alive at now, by Node.
-func (p *peers) alive(now time.Time) []snapshot.Speaker {
+// judge returns how the speakers are at now.
+func (p *peers) judge(now time.Time) judgement {
 	was := p.fresh
 	p.fresh = p.selfFresh(now)
 	if !p.fresh {
+		if !p.judged {
+			return p.unheard()
+		}
 		return p.last
 	}
+	p.judged = true
 	if !was {
 		p.grace(now)
 	}
-	out := make([]snapshot.Speaker, 0, len(p.known))
+	var next judgement
 	for _, peer := range p.known {
 		if now.Sub(peer.seen) < peer.ttl {
-			out = append(out, peer.speaker)
+			next.alive = append(next.alive, peer.speaker)
+		} else {
+			next.lost = append(next.lost, peer.speaker)
 		}
 	}
-	slices.SortFunc(out, func(a, b snapshot.Speaker) int { return cmp.Compare(a.Node, b.Node) })
-	p.last = slices.CompactFunc(out, func(a, b snapshot.Speaker) bool { return a.Node == b.Node })
-	return p.last
+	next.alive, next.lost = byNode(next.alive), byNode(next.lost)
+	next.lost = slices.DeleteFunc(next.lost, func(sp snapshot.Speaker) bool { return among(next.alive, sp) })
+	p.last = next
+	return next
+}
+
+// unheard is what is said before the first judgement: everybody as last heard,
+// and of nobody that it fell silent by itself.
+func (p *peers) unheard() judgement {
+	var all []snapshot.Speaker
+	for _, peer := range p.known {
+		peer.speaker.Leaving = true
+		all = append(all, peer.speaker)
+	}
+	return judgement{lost: byNode(all)}
+}
+
+// byNode sorts speakers, one for each Node.
+func byNode(speakers []snapshot.Speaker) []snapshot.Speaker {
+	slices.SortFunc(speakers, func(a, b snapshot.Speaker) int { return cmp.Compare(a.Node, b.Node) })
+	return slices.CompactFunc(speakers, func(a, b snapshot.Speaker) bool { return a.Node == b.Node })
+}
+
+func among(speakers []snapshot.Speaker, one snapshot.Speaker) bool {
+	return slices.ContainsFunc(speakers, func(sp snapshot.Speaker) bool { return sp.Node == one.Node })
 }
 
 // grace gives a whole Lease's time to everybody who was alive when this node
-// was cut off; who was dead already stays so.
+// was cut off; who was lost already stays so.
 func (p *peers) grace(now time.Time) {
 	for name, peer := range p.known {
-		if slices.ContainsFunc(p.last, func(sp snapshot.Speaker) bool { return sp.Node == peer.speaker.Node }) {
+		if among(p.last.alive, peer.speaker) {
 			peer.seen = now
 			p.known[name] = peer
 		}

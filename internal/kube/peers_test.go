@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func lease(node string, renewed int) *coordinationv1.Lease {
 	}
 }
 
-// A peersStory tells, on the clock of n1, who is alive after each step.
+// A peersStory tells, on the clock of n1, who is alive and who is lost after each step.
 type peersStory struct {
 	t   *testing.T
 	p   *peers
@@ -46,14 +47,43 @@ func (s *peersStory) renew(nodes ...string) {
 	}
 }
 
-func (s *peersStory) alive(want string) {
+func (s *peersStory) alive(want string) { s.t.Helper(); s.found("alive", s.p.judge(s.now).alive, want) }
+
+func (s *peersStory) lost(want string) { s.t.Helper(); s.found("lost", s.p.judge(s.now).lost, want) }
+
+func (s *peersStory) found(how string, speakers []snapshot.Speaker, want string) {
 	s.t.Helper()
 	var got []string
-	for _, sp := range s.p.alive(s.now) {
-		got = append(got, sp.Node)
+	for _, sp := range speakers {
+		name := sp.Node
+		if sp.Leaving && how == "lost" {
+			name += "(leaving)"
+		}
+		got = append(got, name)
 	}
 	if text := strings.Join(got, " "); text != want {
-		s.t.Errorf("at %s: alive %q, want %q", s.now.Format("05.000"), text, want)
+		s.t.Errorf("at %s: %s %q, want %q", s.now.Format("05.000"), how, text, want)
+	}
+}
+
+// leave renews the Lease of a node that is about to stop.
+func (s *peersStory) leave(node string) {
+	s.t.Helper()
+	s.n++
+	l := lease(node, s.n)
+	l.Annotations[annotationSpeaker] = `{"dataPath":"ipvs","leaving":true}`
+	if err := s.p.observe(l, s.now); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// pass lets so many seconds go by, in each of which nodes renew their Leases.
+func (s *peersStory) pass(seconds int, nodes ...string) {
+	s.t.Helper()
+	for range seconds {
+		s.after(time.Second)
+		s.renew(nodes...)
+		s.p.judge(s.now)
 	}
 }
 
@@ -147,10 +177,10 @@ func TestAllAgreeInAnyOrder(t *testing.T) {
 		s.renew(fmt.Sprintf("n%d", i))
 	}
 	s.alive("n1 n2 n3 n4 n5 n6 n7 n8 n9")
-	if got := s.p.alive(s.now)[0]; got.DataPath != "ipvs" || len(got.Links) != 1 || got.Links[0].Name != "eth0" {
+	if got := s.p.judge(s.now).alive[0]; got.DataPath != "ipvs" || len(got.Links) != 1 || got.Links[0].Name != "eth0" {
 		t.Errorf("facts are lost: %+v", got)
 	}
-	if !slices.IsSortedFunc(s.p.alive(s.now), func(a, b snapshot.Speaker) int { return strings.Compare(a.Node, b.Node) }) {
+	if !slices.IsSortedFunc(s.p.judge(s.now).alive, func(a, b snapshot.Speaker) int { return strings.Compare(a.Node, b.Node) }) {
 		t.Error("speakers are not sorted")
 	}
 }
@@ -170,4 +200,109 @@ func TestWhoWasDeadBeforeTheAPIWentStaysDead(t *testing.T) {
 	}
 	s.renew("n1")
 	s.alive("n1 n2")
+}
+
+func TestWhoFallsSilentIsLost(t *testing.T) {
+	tests := []struct {
+		name        string
+		play        func(*peersStory)
+		alive, lost string
+	}{
+		{"who renews is not", func(s *peersStory) { s.pass(5, "n1", "n2") }, "n1 n2", ""},
+		{"nor who is silent for less than its Lease", func(s *peersStory) { s.pass(2, "n1") }, "n1 n2", ""},
+		{"who is silent for longer is", func(s *peersStory) { s.pass(3, "n1") }, "n1", "n2"},
+		{"and is not any more once it is heard", func(s *peersStory) { s.pass(3, "n1"); s.renew("n2") }, "n1 n2", ""},
+		{"who took its leave is marked as such", func(s *peersStory) { s.leave("n2"); s.pass(5, "n1") }, "n1", "n2(leaving)"},
+		{"who came back after it and then falls silent is", func(s *peersStory) {
+			s.leave("n2")
+			s.pass(1, "n1", "n2")
+			s.pass(3, "n1")
+		}, "n1", "n2"},
+		{"whose Lease is deleted is neither", func(s *peersStory) { s.p.forget("herald-speaker-n2"); s.p.judge(s.now) }, "n1", ""},
+		{"also if it was lost", func(s *peersStory) { s.pass(3, "n1"); s.p.forget("herald-speaker-n2") }, "n1", ""},
+		{"a leftover counts as alive for the time of its Lease", func(s *peersStory) {
+			s.pass(3, "n1", "n2")
+			s.renew("n3") // as it was first seen, whenever that was written
+			s.pass(2, "n1", "n2")
+		}, "n1 n2 n3", ""},
+		{"and is lost from then on", func(s *peersStory) { s.renew("n3"); s.pass(3, "n1", "n2") }, "n1 n2", "n3"},
+		{"all are at once", func(s *peersStory) { s.renew("n9", "n3"); s.pass(3, "n1") }, "n1", "n2 n3 n9"},
+		{"who is cut off from the API loses nobody", func(s *peersStory) { s.pass(9) }, "n1 n2", ""},
+		{"and finds nobody again", func(s *peersStory) { s.pass(3, "n1"); s.pass(9) }, "n1", "n2"},
+		{"once it is back it waits before it loses anybody", func(s *peersStory) { s.pass(9); s.pass(2, "n1") }, "n1 n2", ""},
+		{"but who was lost before stays so", func(s *peersStory) { s.pass(3, "n1"); s.pass(9); s.renew("n1") }, "n1", "n2"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := story(t)
+			s.renew("n1", "n2")
+			s.alive("n1 n2")
+			tt.play(s)
+			s.alive(tt.alive)
+			s.lost(tt.lost)
+		})
+	}
+}
+
+func TestBeforeTheFirstJudgementNobodyIsMissed(t *testing.T) {
+	s := story(t)
+	s.renew("n2", "n3")
+	s.alive("")
+	s.lost("n2(leaving) n3(leaving)")
+	s.renew("n1")
+	s.alive("n1 n2 n3")
+	s.lost("")
+}
+
+func TestTheLostAreKnownAsTheyWereLastHeard(t *testing.T) {
+	s := story(t)
+	s.renew("n1", "n2")
+	s.pass(3, "n1")
+	lost := s.p.judge(s.now).lost
+	if len(lost) != 1 || lost[0].DataPath != "ipvs" || len(lost[0].Links) != 1 {
+		t.Errorf("lost %+v", lost)
+	}
+}
+
+// Whatever of a speaker's facts changes, who plans by them has to look again.
+func TestACensusRingsForNews(t *testing.T) {
+	says := func(text string, renewed int) *coordinationv1.Lease {
+		l := lease("n1", renewed)
+		l.Annotations[annotationSpeaker] = text
+		return l
+	}
+	tests := []struct {
+		name, before, after string
+		rings               bool
+	}{
+		{"the same again is no news", `{"tunnels":["192.0.2.1"],"lacks":["no tunnels"]}`, `{"tunnels":["192.0.2.1"],"lacks":["no tunnels"]}`, false},
+		{"the end of a tunnel is", `{}`, `{"tunnels":["192.0.2.1"]}`, true},
+		{"another one is", `{"tunnels":["192.0.2.1"]}`, `{"tunnels":["192.0.2.2"]}`, true},
+		{"what the kernel lacks is", `{}`, `{"lacks":["no mh"]}`, true},
+		{"a field of a later version is not", `{}`, `{"later":1}`, false},
+		{"no address is no end of a tunnel", `{}`, `{"tunnels":[""]}`, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, now := newCensus(Options{Node: "n1", Log: slog.New(slog.DiscardHandler)}), time.Unix(1000, 0)
+			if !c.observe(says(tt.before, 1), now) {
+				t.Error("a first speaker is no news")
+			}
+			if got := c.observe(says(tt.after, 2), now); got != tt.rings {
+				t.Errorf("it rings: %t, want %t", got, tt.rings)
+			}
+		})
+	}
+	c, now := newCensus(Options{Node: "n1", Log: slog.New(slog.DiscardHandler)}), time.Unix(1000, 0)
+	c.observe(lease("n1", 1), now)
+	c.observe(lease("n2", 1), now)
+	for second := range 3 {
+		now = now.Add(time.Second)
+		if rang := c.observe(lease("n1", 2+second), now); rang != (second == 2) {
+			t.Errorf("after %d s without n2 it rings: %t", second+1, rang)
+		}
+	}
+	if got := c.judged(); len(got.alive) != 1 || len(got.lost) != 1 {
+		t.Errorf("judged %+v", got)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -31,6 +30,8 @@ type Reading struct {
 	Claims     []v1alpha1.AddressClaim
 	Slices     []discoveryv1.EndpointSlice // of traffic only
 	Speakers   []coordinationv1.Lease      // of traffic only
+	// ServiceProxy is whether the speakers stand in for kube-proxy.
+	ServiceProxy bool
 }
 
 // Read reads the cluster once.
@@ -90,25 +91,11 @@ func (r *Reading) addTraffic(ctx context.Context, core kubernetes.Interface, nam
 
 // Snapshot converts r as a Source would that has watched it.
 func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, error) {
-	o := Options{Classes: classes, Ring: func() {}, Log: slog.New(slog.DiscardHandler)}
-	shelf := func(of runtime.Object, by ...cache.Indexers) cache.SharedIndexInformer { // it never runs
-		index := cache.Indexers{}
-		for _, more := range by {
-			maps.Copy(index, more)
-		}
-		return cache.NewSharedIndexInformer(&cache.ListWatch{}, of, 0, index)
-	}
-	byService := cache.Indexers{indexService: func(obj any) ([]string, error) {
-		key, ok := serviceOf(obj)
-		if !ok {
-			return nil, nil
-		}
-		return []string{key}, nil
-	}}
+	o := Options{Classes: classes, ServiceProxy: r.ServiceProxy, Ring: func() {}, Log: slog.New(slog.DiscardHandler)}
 	source := newSource(informers{
-		services: shelf(&corev1.Service{}), namespaces: shelf(&corev1.Namespace{}), nodes: shelf(&corev1.Node{}),
-		pools: shelf(&v1alpha1.AddressPool{}), claims: shelf(&v1alpha1.AddressClaim{}),
-		slices: shelf(&discoveryv1.EndpointSlice{}, byService),
+		services: reader(&corev1.Service{}, nil), namespaces: reader(&corev1.Namespace{}, nil), nodes: reader(&corev1.Node{}, nil),
+		pools: reader(&v1alpha1.AddressPool{}, nil), claims: reader(&v1alpha1.AddressClaim{}, nil),
+		slices: reader(&discoveryv1.EndpointSlice{}, cache.Indexers{indexService: byService}),
 	}, o)
 	i := source.informers
 	for _, err := range []error{
@@ -123,6 +110,18 @@ func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, er
 	s.Now = now
 	s.Speakers, s.Lost = rollCall(r.Speakers)
 	return s, nil
+}
+
+// reader returns an informer that never runs.
+func reader(of runtime.Object, by cache.Indexers) cache.SharedIndexInformer {
+	return cache.NewSharedIndexInformer(&cache.ListWatch{}, of, 0, by)
+}
+
+func byService(obj any) ([]string, error) {
+	if key, ok := serviceOf(obj); ok {
+		return []string{key}, nil
+	}
+	return nil, nil
 }
 
 // fill puts objects where a watch would have put them.

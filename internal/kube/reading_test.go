@@ -117,6 +117,18 @@ func TestAReadingOfTrafficHasEndpointsAndSpeakers(t *testing.T) {
 	}
 }
 
+func TestAReadingOfTrafficInPlaceOfKubeProxyHasEveryService(t *testing.T) {
+	r := reading("a")
+	r.Services[0].Spec.Type, r.Services[0].Spec.ClusterIP, r.Services[0].Spec.ClusterIPs = corev1.ServiceTypeClusterIP, "10.96.0.1", []string{"10.96.0.1"}
+	for _, proxy := range []bool{false, true} {
+		r.ServiceProxy = proxy
+		s, err := r.Snapshot(Classes{Default: true}, time.Unix(7, 0))
+		if err != nil || s.Services[0].Proxied != proxy {
+			t.Errorf("with ServiceProxy %v: Proxied is %v, %v", proxy, s.Services[0].Proxied, err)
+		}
+	}
+}
+
 func TestReadTrafficListsThem(t *testing.T) {
 	other := leaseOf("n9", 1, "{}")
 	other.Labels, other.Name = nil, "somebody-else"

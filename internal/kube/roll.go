@@ -1,9 +1,7 @@
 package kube
 
 import (
-	"cmp"
 	"encoding/json"
-	"slices"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -38,8 +36,5 @@ func rollCall(leases []coordinationv1.Lease) (alive, lost []snapshot.Speaker) {
 			lost = append(lost, sp)
 		}
 	}
-	order := func(a, b snapshot.Speaker) int { return cmp.Compare(a.Node, b.Node) }
-	slices.SortFunc(alive, order)
-	slices.SortFunc(lost, order)
-	return alive, lost
+	return byNode(alive), byNode(lost)
 }

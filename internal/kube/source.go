@@ -25,8 +25,11 @@ type Options struct {
 	// speaker reads Nodes, EndpointSlices and the Leases of its peers as
 	// well; a controller reads Namespaces, and Services of every type.
 	Node string
-	Ring func() // called when something has changed; never blocks
-	Log  *slog.Logger
+	// ServiceProxy is whether the speaker stands in for kube-proxy: it reads
+	// all Services that have a cluster IP, not only those of type LoadBalancer.
+	ServiceProxy bool
+	Ring         func() // called when something has changed; never blocks
+	Log          *slog.Logger
 }
 
 // A Source keeps what is read from the API, and makes Snapshots of it.
@@ -138,7 +141,8 @@ func (s *Source) nodeChanged(was, now any) {
 }
 
 func equalNodes(a, b snapshot.Node) bool {
-	return a.Excluded == b.Excluded && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
+	return a.Excluded == b.Excluded && a.Ready == b.Ready && slices.Equal(a.Addrs, b.Addrs) &&
+		slices.Equal(a.Internal, b.Internal) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
 }
 
 // sliceChanged marks two Services if the slice has moved between them.
@@ -220,7 +224,7 @@ func (s *Source) Synced() bool {
 }
 
 // Peers returns how many speakers are alive, this one included.
-func (s *Source) Peers() int { return len(s.census.alive()) }
+func (s *Source) Peers() int { return len(s.census.judged().alive) }
 
 // newestService returns the Service at key, as the watch brought it or as it
 // was written here.

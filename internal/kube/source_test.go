@@ -17,15 +17,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 	fcache "k8s.io/client-go/tools/cache/testing"
 	"k8s.io/utils/ptr"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
+	"github.com/herald-lb/herald/controller"
 	"github.com/herald-lb/herald/internal/snapshot"
 )
 
@@ -233,6 +236,7 @@ func TestTakeEqualsAFreshReading(t *testing.T) {
 	for _, node := range []string{"", "n1"} {
 		rnd := rand.New(rand.NewPCG(1, uint64(len(node))))
 		st := newStage(node)
+		st.o.ServiceProxy = node != ""
 		before := st.take()
 		rings, wrote := st.rings, false
 		for step := range 1000 {
@@ -272,6 +276,9 @@ func (st *stage) randomly(rnd *rand.Rand) (wrote bool) {
 	switch rnd.IntN(5) {
 	case 0:
 		svc.Labels = color()
+		if st.o.ServiceProxy && rnd.IntN(2) == 0 {
+			svc.Spec.Type, svc.Spec.ClusterIP = corev1.ServiceTypeClusterIP, "10.96.0.1"
+		}
 		svc.ResourceVersion = st.next()
 		st.bring(st.informers.services, st.serviceChanged, svc, gone)
 	case 1: // our own write, over what the cache has
@@ -354,15 +361,97 @@ func TestTheFirstTakeShowsEverything(t *testing.T) {
 	}
 }
 
-func TestTrimServiceKeepsOnlyWhatIsRead(t *testing.T) {
+// full is a Service with everything that may stand in one.
+func full() *corev1.Service {
 	svc := lb("ns", "a")
-	svc.Annotations = map[string]string{annotationPool: "lan", corev1.LastAppliedConfigAnnotation: "{}"}
+	svc.ResourceVersion, svc.CreationTimestamp = "7", metav1.Unix(9, 0)
+	svc.Labels = map[string]string{"app": "a", labelProxy: ""}
+	svc.Annotations = map[string]string{
+		annotationPool: "lan", annotationScheduler: "mh", annotationSources: "192.0.2.0/24", corev1.LastAppliedConfigAnnotation: "{}"}
 	svc.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
-	if _, err := trimService(svc); err != nil {
+	svc.OwnerReferences, svc.Finalizers = []metav1.OwnerReference{{Name: "owner"}}, []string{"example.com/hold"}
+	svc.Spec.Selector = map[string]string{"app": "a"}
+	svc.Spec.ClusterIP, svc.Spec.ClusterIPs, svc.Spec.ExternalIPs = "10.96.0.1", []string{"10.96.0.1"}, []string{"198.51.100.1"}
+	svc.Spec.IPFamilies, svc.Spec.IPFamilyPolicy = []corev1.IPFamily{corev1.IPv4Protocol}, ptr.To(corev1.IPFamilyPolicyRequireDualStack)
+	svc.Spec.ExternalTrafficPolicy, svc.Spec.InternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal, ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
+	svc.Spec.HealthCheckNodePort, svc.Spec.SessionAffinity = 32000, corev1.ServiceAffinityClientIP
+	svc.Spec.Ports = []corev1.ServicePort{{Name: "web", Port: 80, NodePort: 30080, TargetPort: intstr.FromString("http"), AppProtocol: ptr.To("http")}}
+	svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1", IPMode: ptr.To(corev1.LoadBalancerIPModeProxy)}}
+	svc.Status.Conditions = []metav1.Condition{
+		{Type: markCondition, Status: metav1.ConditionTrue, Reason: "Assigned", Message: "m"}, {Type: "example.com/Seen", Status: metav1.ConditionTrue}}
+	return svc
+}
+
+// What trimming drops is what nobody reads: neither a conversion nor a write
+// comes out otherwise.
+func TestTrimServiceKeepsWhatIsRead(t *testing.T) {
+	for name, trim := range map[string]cache.TransformFunc{"a controller": trimService, "a speaker": trimSteered} {
+		t.Run(name, func(t *testing.T) {
+			whole, trimmed := full(), full()
+			if _, err := trim(trimmed); err != nil {
+				t.Fatal(err)
+			}
+			classes := Classes{Default: true, MetalLB: true}
+			if diff := cmp.Diff(service(whole, classes), service(trimmed, classes), compareAddrs, comparePrefixes); diff != "" {
+				t.Errorf("the Service is read otherwise (-whole +trimmed):\n%s", diff)
+			}
+			if proxied(whole) != proxied(trimmed) {
+				t.Error("the label of another proxy is lost")
+			}
+			if trimmed.ManagedFields != nil || trimmed.Spec.Selector != nil || len(trimmed.Annotations) != 3 {
+				t.Errorf("too much is kept: %+v", trimmed)
+			}
+		})
+	}
+	whole, trimmed := full(), full()
+	if _, err := trimService(trimmed); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{annotationPool: "lan"}, svc.Annotations); diff != "" || svc.ManagedFields != nil {
-		t.Errorf("managed fields %v, annotations (-want +got):\n%s", svc.ManagedFields, diff)
+	if diff := cmp.Diff(servicePatch(whole, controller.ServiceStatus{}), servicePatch(trimmed, controller.ServiceStatus{})); diff != "" {
+		t.Errorf("the Service is written otherwise (-whole +trimmed):\n%s", diff)
+	}
+	if !maps.Equal(trimmed.Labels, whole.Labels) {
+		t.Errorf("labels %v, by which pools select", trimmed.Labels)
+	}
+}
+
+// A kubelet reports every few seconds that nothing has happened.
+func TestOnlyNewsOfANodeRing(t *testing.T) {
+	at := func(second int64, edit func(*corev1.Node)) *corev1.Node {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{"rack": "a"}}}
+		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::1"}}
+		n.Status.Conditions = []corev1.NodeCondition{{
+			Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Unix(second, 0), Message: "kubelet is posting ready status"}}
+		edit(n)
+		n.ResourceVersion = strconv.FormatInt(second, 10)
+		return n
+	}
+	tests := []struct {
+		name  string
+		edit  func(*corev1.Node)
+		rings int
+	}{
+		{"a heartbeat is no news", func(*corev1.Node) {}, 0},
+		{"nor is what a node has room for", func(n *corev1.Node) {
+			n.Status.Allocatable = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("9")}
+		}, 0},
+		{"nor a cordon", func(n *corev1.Node) { n.Spec.Unschedulable = true }, 0},
+		{"that it is not ready any more is", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown }, 1},
+		{"another order of addresses is: the first of a family counts", func(n *corev1.Node) { slices.Reverse(n.Status.Addresses) }, 1},
+		{"an address that others do not use to reach it is", func(n *corev1.Node) { n.Status.Addresses[1].Type = corev1.NodeExternalIP }, 1},
+		{"a label is", func(n *corev1.Node) { n.Labels["rack"] = "b" }, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			st := newStage("n1")
+			st.bring(st.informers.nodes, st.nodeChanged, at(1, func(*corev1.Node) {}), false)
+			st.hear()
+			st.rings = 0
+			st.bring(st.informers.nodes, st.nodeChanged, at(2, tt.edit), false)
+			if st.hear(); st.rings != tt.rings {
+				t.Errorf("it rings %d times, want %d", st.rings, tt.rings)
+			}
+		})
 	}
 }
 

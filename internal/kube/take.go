@@ -54,10 +54,11 @@ func (s *Source) take() snapshot.Snapshot {
 	if (d.claims || d.all) && s.informers.claims != nil {
 		s.takeClaims()
 	}
+	judged := s.census.judged()
 	return snapshot.Snapshot{
 		Claims: s.claims,
 		Config: s.config, Problems: s.problems, Nodes: s.nodes, Pools: s.pools,
-		Speakers: s.census.alive(), Services: s.services.list(),
+		Speakers: judged.alive, Lost: judged.lost, Services: s.services.list(),
 	}
 }
 
@@ -69,7 +70,8 @@ func (s *Source) takeService(key string) {
 		return
 	}
 	next := service(svc, s.o.Classes)
-	if next.Served && s.informers.slices != nil {
+	next.Proxied = s.o.ServiceProxy && proxied(svc)
+	if (next.Served || next.Proxied) && s.informers.slices != nil {
 		next.Endpoints = endpoints(s.slicesOf(key))
 	}
 	if s.informers.namespaces != nil {

@@ -24,7 +24,7 @@ type Snapshot struct {
 	Claims   []Claim          // by Key
 	Nodes    []Node           // by Name
 	Speakers []Speaker        // by Node; only those that are alive
-	Lost     []Speaker        // by Node; those that fell silent without taking leave, as they were last heard
+	Lost     []Speaker        // by Node; those that fell silent, as they were last heard: Leaving, if they took their leave
 	Pools    []PoolStatus     // by Name; what the API holds, for comparison
 }
 

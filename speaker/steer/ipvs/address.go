@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An address is in if three routes stand: in the single and the back tier, one
-// that makes it a local address, and on the host one that leads it to the
-// single tier. They come in that order and go in the other, so that a part of
-// an address takes no packets. (To the front everything is local.)
+// An address is in if these routes stand: in each tier one that makes it a
+// local address, and on the host one that leads it to the single tier. They
+// come in that order and go in the other, so that a part of an address takes no
+// packets.
 
 // insideRoute makes a local to a namespace.
 func insideRoute(a netip.Addr, lo int) *netlink.Route {
@@ -35,11 +35,8 @@ func hostRoute(a netip.Addr, veth int) *netlink.Route {
 // loopback is the index that lo has in every namespace (net/core/dev.c).
 const loopback = 1
 
-// localTo are the tiers that an address is made local to.
-var localTo = [...]*tier{back, single}
-
-// addresses lists the addresses that the routes stand for: those inside all of
-// localTo, those on the host, and all that any route is there for.
+// addresses lists the addresses that the routes stand for: those inside all
+// tiers, those on the host, and all that any route is there for.
 func (k *Kernel) addresses() (in addressRoutes, err error) {
 	fams, err := k.families()
 	if err != nil {
@@ -47,7 +44,7 @@ func (k *Kernel) addresses() (in addressRoutes, err error) {
 	}
 	in = addressRoutes{inside: map[netip.Addr]int{}, host: map[netip.Addr]bool{}}
 	for _, f := range fams {
-		for _, t := range localTo {
+		for _, t := range tiers {
 			found := map[netip.Addr]bool{}
 			if err := k.spaces[t.of].single(f, unix.RT_TABLE_LOCAL, found); err != nil {
 				return in, fmt.Errorf("in %s: %w", t.file, err)
@@ -65,12 +62,12 @@ func (k *Kernel) addresses() (in addressRoutes, err error) {
 
 // addressRoutes are the routes that are there for each address.
 type addressRoutes struct {
-	inside map[netip.Addr]int // in how many of localTo
+	inside map[netip.Addr]int // in how many tiers
 	host   map[netip.Addr]bool
 }
 
 // whole is whether a is in.
-func (r addressRoutes) whole(a netip.Addr) bool { return r.host[a] && r.inside[a] == len(localTo) }
+func (r addressRoutes) whole(a netip.Addr) bool { return r.host[a] && r.inside[a] == len(tiers) }
 
 // single adds to found every single address that a route of ours leads to.
 func (p *place) single(f family, table int, found map[netip.Addr]bool) error {
@@ -112,13 +109,13 @@ func (w *way) forwards(a netip.Addr) error {
 	return err
 }
 
-// add takes a in. What a crash has left of it is no hindrance.
-func (w *way) add(a netip.Addr) error {
+// add takes a in. What a crash has left of it is no hindrance. Made is whether
+// something of it had to be made already.
+func (w *way) add(a netip.Addr, made bool) error {
 	if err := w.forwards(a); err != nil {
 		return err
 	}
-	made := false // whether anything was missing
-	for _, t := range localTo {
+	for _, t := range tiers {
 		err := w.k.spaces[t.of].place.link.RouteAdd(insideRoute(a, loopback))
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("making it local to %s: %w", t.file, err)
@@ -163,7 +160,7 @@ func (w *way) del(a netip.Addr) error {
 
 // delInside deletes the routes inside, and notes if there was one.
 func (w *way) delInside(a netip.Addr, had *bool) error {
-	for _, t := range localTo {
+	for _, t := range tiers {
 		err := w.k.spaces[t.of].place.link.RouteDel(insideRoute(a, loopback))
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("deleting the local route in %s: %w", t.file, err)

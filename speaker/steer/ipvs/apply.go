@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	moby "github.com/moby/ipvs"
@@ -56,30 +57,34 @@ func (b *batch) addresses(ctx context.Context, i int) (n int) {
 	if n == 0 {
 		return 0
 	}
-	if of[0].Verb == steer.Add { // its element first: no packet comes before the route
+	lacking := map[netip.Addr]bool{} // without their element
+	if of[0].Verb == steer.Add {     // the element first: no packet comes before the route
 		for j := range n {
-			b.touch(i+j, member{set: addrs, addr: of[j].Addr}, true)
+			m := member{set: addrs, addr: of[j].Addr}
+			lacking[m.addr] = !b.wants(m)
+			b.touch(i+j, m, true)
 		}
 	}
 	b.send(ctx)
 	for j := range n {
 		b.errs[i+j] = cmp.Or(b.errs[i+j], ctx.Err(), steer.Check(of[j]))
 		if b.errs[i+j] == nil {
-			b.errs[i+j] = b.route(i+j, of[j])
+			b.errs[i+j] = b.route(i+j, of[j], lacking[of[j].Addr])
 		}
 	}
 	return n
 }
 
-// route makes one change of an address.
-func (b *batch) route(i int, c steer.Change) (err error) {
+// route makes one change of an address. Lacking is whether some of it was
+// not there, whatever its routes.
+func (b *batch) route(i int, c steer.Change, lacking bool) (err error) {
 	if b.way == nil {
 		if b.way, err = b.k.way(); err != nil {
 			return err
 		}
 	}
 	if c.Verb == steer.Add {
-		return b.way.add(c.Addr)
+		return b.way.add(c.Addr, lacking)
 	}
 	b.touch(i, member{set: addrs, addr: c.Addr}, false)
 	return b.way.del(c.Addr)
@@ -170,27 +175,39 @@ func (b *batch) dest(i int, c steer.Change) {
 	}
 }
 
-// pods notes the change of a prefix.
+// pods notes the change of a prefix, which stands in two sets.
 func (b *batch) pods(i int, c steer.Change) error {
-	here := member{set: pods, prefix: c.Pods}
-	if err := fits(c.Verb, b.wants(here)); err != nil {
+	here, there := member{set: pods, prefix: c.Pods}, member{set: locals, prefix: c.Pods}
+	if err := fits(c.Verb, b.wants(here) && b.wants(there)); err != nil {
 		return err
 	}
 	if c.Verb == steer.Add {
-		for m := range b.k.known.members { // intervals of a set must not overlap
-			if m.set == pods && m.prefix.Overlaps(c.Pods) && b.wants(m) {
-				return fmt.Errorf("overlaps %s, which is there", m.prefix)
-			}
-		}
-		for m, t := range b.touched {
-			if m.set == pods && m.prefix.Overlaps(c.Pods) && t.want {
-				return fmt.Errorf("overlaps %s, which is there", m.prefix)
-			}
+		if other, ok := b.overlaps(c.Pods); ok {
+			return fmt.Errorf("overlaps %s, which is there", other)
 		}
 	}
 	b.touch(i, here, c.Verb == steer.Add)
-	b.touch(i, member{set: locals, prefix: c.Pods}, c.Verb == steer.Add)
+	b.touch(i, there, c.Verb == steer.Add)
 	return nil
+}
+
+// overlaps returns another prefix of pods that overlaps p: intervals of a set
+// must not.
+func (b *batch) overlaps(p netip.Prefix) (netip.Prefix, bool) {
+	clash := func(m member) bool {
+		return (m.set == pods || m.set == locals) && m.prefix != p && m.prefix.Overlaps(p) && b.wants(m)
+	}
+	for m := range b.k.known.members {
+		if clash(m) {
+			return m.prefix, true
+		}
+	}
+	for m := range b.touched {
+		if clash(m) {
+			return m.prefix, true
+		}
+	}
+	return netip.Prefix{}, false
 }
 
 // node notes the change of an address that tunnels may come from.

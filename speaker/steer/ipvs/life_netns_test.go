@@ -107,6 +107,9 @@ func TestHalfAnAddressIsSweptAndComesBack(t *testing.T) {
 		"not in the single tier": func() error {
 			return k.spaces[single.of].place.link.RouteDel(insideRoute(ip("2001:db8::1"), loopback))
 		},
+		"not in the front tier": func() error {
+			return k.spaces[front.of].place.link.RouteDel(insideRoute(ip("192.0.2.1"), loopback))
+		},
 		"not in the back tier": func() error {
 			return k.spaces[back.of].place.link.RouteDel(insideRoute(ip("192.0.2.1"), loopback))
 		},

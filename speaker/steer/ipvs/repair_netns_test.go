@@ -5,6 +5,8 @@ package ipvs
 import (
 	"context"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -113,6 +115,14 @@ func (l *lab) shape(t testing.TB) string {
 	t.Helper()
 	return l.one.Run(t, "nft", "-s", "list", "table", "inet", "herald") +
 		l.inside(single).Run(t, "nft", "-s", "list", "ruleset") +
-		l.one.Run(t, "ip", "rule") + l.one.Run(t, "ip", "-6", "rule") +
+		sorted(l.one.Run(t, "ip", "rule")) + sorted(l.one.Run(t, "ip", "-6", "rule")) +
 		l.one.Run(t, "ip", "route", "show", "table", "7272") + l.one.Run(t, "ip", "-6", "route", "show", "table", "7272")
+}
+
+// sorted is text with its lines in order: rules of one priority are listed as
+// they were added.
+func sorted(text string) string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

@@ -77,33 +77,8 @@ func (k *Kernel) routes(context.Context) error {
 		if err := k.host.ensureRules(f, wanted); err != nil {
 			return err
 		}
-		if err := k.takeAll(f); err != nil {
-			return err
-		}
 	}
 	return nil
-}
-
-// takeAll makes everything that comes into the front be for the front: what
-// the host sends there it sends for a server that stands there.
-func (k *Kernel) takeAll(f family) error {
-	s := k.spaces[front.of]
-	have, err := s.ours(f, k.opts.RouteTable)
-	if err != nil {
-		return err
-	}
-	if len(have) == 0 {
-		err := s.place.link.RouteAdd(&netlink.Route{
-			Dst: ipNet(f.everything()), LinkIndex: loopback, Scope: unix.RT_SCOPE_HOST, Type: unix.RTN_LOCAL,
-			Table: k.opts.RouteTable, Protocol: routeProtocol,
-		})
-		if err != nil {
-			return fmt.Errorf("making all addresses local to the front: %w", err)
-		}
-	}
-	rule := newRule(f, k.opts.RouteTable)
-	rule.IifName = insideLink
-	return s.ensureRules(f, []*netlink.Rule{rule})
 }
 
 // defaultRoute makes sure that the default route of a table leads by a link to
@@ -212,7 +187,7 @@ func (p *place) ensureRules(f family, wanted []*netlink.Rule) error {
 }
 
 func sameRule(a, b netlink.Rule) bool {
-	return a.Table == b.Table && a.Mark == b.Mark && maskOf(a) == maskOf(b) && a.IifName == b.IifName
+	return a.Table == b.Table && a.Mark == b.Mark && maskOf(a) == maskOf(b)
 }
 
 func maskOf(r netlink.Rule) uint32 {

@@ -103,6 +103,7 @@ func (h hostFacts) arrivals() chain {
 	for _, f := range both {
 		c.add("sources that are not let in", is(f), server(f), in(setOf(limited, f)), client(f), notIn(setOf(allowed, f)), drop)
 		c.add("what back sends to clients", from(back.veth), is(f), source(f), in(setOf(addrs, f)), notrack)
+		c.add("what back says itself", from(back.veth), is(f), source(f), equal(back.inside(f).AsSlice()), notrack)
 	}
 	c.add("what front sends", from(front.veth), notrack)
 	for _, a := range h.tunnels {
