@@ -25,6 +25,11 @@ type Node struct {
 	// Passed is called after each pass that did what it should; may be nil.
 	// Followers do not count.
 	Passed func()
+
+	planner steer.Planner
+	last    snapshot.Snapshot // of the last pass
+	plan    Announcements     // for it
+	settled bool              // whether that pass did all it should
 }
 
 // A Follower has something to do on a node that neither steers nor announces.
@@ -43,39 +48,45 @@ func (n *Node) Pass(ctx context.Context) error {
 	if !ok {
 		return nil // an empty cache must not look like an empty cluster
 	}
-	want := steer.Plan(s, n.self())
-	ready, joined := n.join(ctx, want)
-	announced := n.announce(ctx, Plan(s, n.Name, ready))
-	left := n.leave(ctx, want)
+	ready, joined := n.join(ctx, s)
+	if joined != nil || !n.settled || !sameView(s, n.last) {
+		n.plan = Plan(s, n.Name, ready)
+	}
+	announced := n.announce(ctx, n.plan)
+	left := n.leave(ctx)
 	err := errors.Join(joined, announced, left)
+	n.last, n.settled = s, err == nil
 	if err == nil && n.Passed != nil {
 		n.Passed()
 	}
 	return errors.Join(err, n.follow(ctx, s))
 }
 
-// self returns what is to be planned for.
-func (n *Node) self() steer.Self {
-	self := steer.Self{}
-	if n.Steer != nil {
-		self = n.Steer.Kernel.Self()
-	}
-	self.Node = n.Name
-	return self
+// sameView is whether two snapshots show the same to Plan. What was taken once
+// is never edited, so slices that begin at one place are the same.
+func sameView(a, b snapshot.Snapshot) bool {
+	return one(a.Services, b.Services) && one(a.Config.Pools, b.Config.Pools) && one(a.Nodes, b.Nodes) && one(a.Speakers, b.Speakers)
 }
 
-func (n *Node) join(ctx context.Context, want steer.Table) (map[netip.Addr]bool, error) {
+func one[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func (n *Node) join(ctx context.Context, s snapshot.Snapshot) (map[netip.Addr]bool, error) {
 	if n.Steer == nil {
 		return nil, nil
 	}
-	return n.Steer.Join(ctx, time.Now(), want)
+	self := n.Steer.Kernel.Self()
+	self.Node = n.Name
+	want, touched := n.planner.Plan(s, self)
+	return n.Steer.Join(ctx, time.Now(), want, touched)
 }
 
-func (n *Node) leave(ctx context.Context, want steer.Table) error {
+func (n *Node) leave(ctx context.Context) error {
 	if n.Steer == nil {
 		return nil
 	}
-	return n.Steer.Leave(ctx, want)
+	return n.Steer.Leave(ctx)
 }
 
 func (n *Node) announce(ctx context.Context, want Announcements) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,11 @@ func nodeFor(d *diary, take func() (snapshot.Snapshot, bool)) *Node {
 func TestRowsJoinBeforeTheAnnouncementAndLeaveAfterIt(t *testing.T) {
 	s := single()
 	d := newDiary()
-	n := nodeFor(d, func() (snapshot.Snapshot, bool) { return s, true })
+	n := nodeFor(d, func() (snapshot.Snapshot, bool) { // a snapshot is never edited
+		now := s
+		now.Services = slices.Clone(s.Services)
+		return now, true
+	})
 	pass := func(want ...string) {
 		t.Helper()
 		if err := n.Pass(t.Context()); err != nil {

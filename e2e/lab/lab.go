@@ -37,8 +37,9 @@ type Options struct {
 	// Namespace is the Kubernetes namespace to use. The usual one is made for
 	// the lab, and deleted with it.
 	Namespace string
-	// Flags are given to controllers and speakers beside their usual ones.
-	Flags []string
+	// Flags are given to controllers and speakers beside their usual ones,
+	// SpeakerFlags to speakers only.
+	Flags, SpeakerFlags []string
 }
 
 // A Lab is one story's network and cluster.

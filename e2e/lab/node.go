@@ -43,8 +43,14 @@ func (n *Node) Thaw() { n.lab.t.Helper(); n.Speaker.Thaw() }
 // StateDir is what the speaker gets as --state-dir.
 func (n *Node) StateDir() string { return filepath.Join(n.lab.cp.run, n.lab.name+"-"+n.Name) }
 
-// Pinned is where the speaker pins the namespace that its IPVS rows are in.
-func (n *Node) Pinned() string { return filepath.Join(n.StateDir(), "netns", "lb") }
+// Tiers are the namespaces that a speaker with IPVS has its rows in.
+var Tiers = []string{"lb", "front", "back"}
+
+// Pinned is where the speaker pins the namespace that clients on the node, and
+// those whose address is not kept, are steered in.
+func (n *Node) Pinned() string { return n.pinned("lb") }
+
+func (n *Node) pinned(tier string) string { return filepath.Join(n.StateDir(), "netns", tier) }
 
 // DataPath says what steers on this node: "ipvs" or "nft".
 func (n *Node) DataPath() string {
@@ -54,11 +60,14 @@ func (n *Node) DataPath() string {
 	return "nft"
 }
 
-// Inside runs a program in the namespace of Herald's own.
-func (n *Node) Inside(args ...string) (string, error) {
-	handle, err := netns.GetFromPath(n.Pinned())
+// Inside runs a program in the namespace at Pinned.
+func (n *Node) Inside(args ...string) (string, error) { return n.InTier("lb", args...) }
+
+// InTier runs a program in one of the namespaces of Tiers.
+func (n *Node) InTier(tier string, args ...string) (string, error) {
+	handle, err := netns.GetFromPath(n.pinned(tier))
 	if err != nil {
-		return "", fmt.Errorf("opening %s: %w", n.Pinned(), err)
+		return "", fmt.Errorf("opening %s: %w", n.pinned(tier), err)
 	}
 	defer handle.Close()
 	return execIn(handle, args)
@@ -75,12 +84,14 @@ func (n *Node) Kernel() (string, error) {
 	}
 	parts := []string{"host:\n" + heraldTables(listing)}
 	if n.DataPath() == "ipvs" {
-		rows, err := n.Inside("ipvsadm", "-Sn")
-		inside, errNft := n.Inside(nft...)
-		if err := errors.Join(err, errNft); err != nil {
-			return "", err
+		for _, tier := range Tiers {
+			rows, err := n.InTier(tier, "ipvsadm", "-Sn")
+			inside, errNft := n.InTier(tier, nft...)
+			if err := errors.Join(err, errNft); err != nil {
+				return "", err
+			}
+			parts = append(parts, tier+":\n"+sortLines(rows)+"\n"+sortLines(inside))
 		}
-		parts = append(parts, "ipvs:\n"+sortLines(rows), "inside:\n"+sortLines(inside))
 	}
 	routes, err := n.routes()
 	return strings.Join(append(parts, "routes:\n"+routes), "\n"), err

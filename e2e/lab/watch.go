@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -138,20 +137,27 @@ func subscribed(pid int) error {
 // connections returns how many connections each IPVS row has seen, destinations
 // by their virtual server's address, too.
 func (n *Node) connections() (map[string]int64, error) {
-	out, err := n.Inside("ipvsadm", "-Ln", "--stats", "--exact")
-	if err != nil {
-		return nil, err
+	counts := map[string]int64{}
+	for _, tier := range Tiers {
+		out, err := n.InTier(tier, "ipvsadm", "-Ln", "--stats", "--exact")
+		if err != nil {
+			return nil, err
+		}
+		countConnections(tier, out, counts)
 	}
-	counts, virtual := map[string]int64{}, ""
-	lines := bufio.NewScanner(strings.NewReader(out))
-	for lines.Scan() {
-		f := strings.Fields(lines.Text())
+	return counts, nil
+}
+
+func countConnections(tier, listing string, counts map[string]int64) {
+	virtual := ""
+	for line := range strings.Lines(listing) {
+		f := strings.Fields(line)
 		if len(f) < 3 {
 			continue
 		}
-		key := f[0] + " " + f[1]
+		key := tier + " " + f[0] + " " + f[1]
 		if f[0] == "->" {
-			key = virtual + " " + key
+			key = virtual + " " + f[1]
 		} else {
 			virtual = key
 		}
@@ -159,7 +165,6 @@ func (n *Node) connections() (map[string]int64, error) {
 			counts[key] = conns
 		}
 	}
-	return counts, lines.Err()
 }
 
 // ours returns the changes to Herald's own table: what a probe tries in a table

@@ -71,11 +71,19 @@ func TestPodsComeAndGoWithoutAFailedRequest(t *testing.T) {
 		return err
 	})
 	extra.Terminate() // it serves on, but gets no new connections
-	l.Eventually("the terminating pod is left in peace", func() error { return l.NoRows(extra.Addr4) })
+	l.Eventually("the terminating pod is left in peace", func() error {
+		for range 12 {
+			if body, err := l.Client.Get(url(addr)); err != nil || lab.PodOf(body) == "extra" {
+				return fmt.Errorf("%q, %v", body, err)
+			}
+		}
+		return nil
+	})
 	askAll(t, l.Client, url(addr), pods...)
 	traffic.Stop()
 	noFailures(t, traffic)
 	extra.Delete()
+	l.Eventually("nothing is left of it", func() error { return l.NoRows(extra.Addr4) })
 }
 
 func TestPortsOfEveryKind(t *testing.T) {

@@ -59,7 +59,9 @@ func (c *census) judge(now time.Time) (changed bool) {
 func (c *census) judgeLocked(now time.Time) (changed bool) {
 	next := c.peers.judge(now)
 	changed = !equalSpeakers(next.alive, c.last.alive) || !equalSpeakers(next.lost, c.last.lost)
-	c.last = next
+	if changed { // who has the last one may tell by its place that it is the same
+		c.last = next
+	}
 	return changed
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,7 +20,9 @@ import (
 )
 
 var (
-	compareAddrs    = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	compareAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	// anyRevision passes over what is another one with each reading.
+	anyRevision     = cmpopts.IgnoreFields(snapshot.Service{}, "Revision")
 	comparePrefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 )
 

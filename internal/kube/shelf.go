@@ -12,6 +12,7 @@ type shelf struct {
 	byKey  map[string]snapshot.Service
 	keys   []string // of byKey, and of what has been dropped since they were sorted
 	sorted bool
+	puts   uint64             // how often anything was put: the revision of what was last
 	listed []snapshot.Service // as last returned; nil if anything has changed since
 }
 
@@ -22,6 +23,8 @@ func (s *shelf) put(svc snapshot.Service) {
 	if _, known := s.byKey[svc.Key]; !known {
 		s.keys, s.sorted = append(s.keys, svc.Key), false
 	}
+	s.puts++
+	svc.Revision = s.puts
 	s.byKey[svc.Key], s.listed = svc, nil
 }
 

@@ -36,6 +36,7 @@ type Service struct {
 	Name      string
 	UID       string
 	Version   string    // resourceVersion that this reading is of
+	Revision  uint64    // another one for each reading in which anything of it may differ; 0 if that is not known
 	Created   time.Time // decides who keeps an address that two hold
 
 	// Served is whether Herald gives this Service an address: its type is

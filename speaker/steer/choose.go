@@ -10,9 +10,9 @@ import (
 )
 
 // choose returns what the server v of the node of p does with the flow.
-func (t *tracer) choose(p *planner, v Virtual) Hop {
-	h := Hop{Node: p.self.Node, Tier: v.Tier, Server: p.want.Servers[v], nodes: map[netip.Addr]string{}}
-	for node, ends := range p.tunnels {
+func (t *tracer) choose(p *Planner, v Virtual) Hop {
+	h := Hop{Node: p.world.self.Node, Tier: v.Tier, Server: p.want.Servers[v], nodes: map[netip.Addr]string{}}
+	for node, ends := range p.world.tunnels {
 		for _, a := range ends {
 			h.nodes[a] = node
 		}
@@ -30,12 +30,12 @@ func (t *tracer) choose(p *planner, v Virtual) Hop {
 		h.Why = "the Service has no endpoint here"
 	case len(live) == 0:
 		h.Why = "no endpoint is ready"
-	case h.Server.Scheduler == "mh" && p.self.Tiers:
+	case h.Server.Scheduler == "mh" && p.world.self.Tiers:
 		h.To, h.Why = t.hashed(h, dests, live)
 	case len(live) == 1:
 		h.To = live
 	default:
-		h.To, h.Why = live, t.turns(h.Server.Scheduler, p.self)
+		h.To, h.Why = live, t.turns(h.Server.Scheduler, p.world.self)
 	}
 	return h
 }

@@ -29,6 +29,28 @@ func Diff(have, want Table) (join, leave []Change) {
 	return join, leave
 }
 
+// DiffOf is Diff for two tables that differ in nothing but the rows touched.
+func DiffOf(have, want Table, t *Touched) (join, leave []Change) {
+	return Diff(have.only(t), want.only(t))
+}
+
+// only returns the rows of t that were touched.
+func (t Table) only(touched *Touched) Table {
+	some := NewTable()
+	pick(some.Servers, t.Servers, touched.Servers)
+	pick(some.Dests, t.Dests, touched.Dests)
+	pick(some.Addrs, t.Addrs, touched.Addrs)
+	return some
+}
+
+func pick[K comparable, V any](to, from map[K]V, keys map[K]bool) {
+	for k := range keys {
+		if v, ok := from[k]; ok {
+			to[k] = v
+		}
+	}
+}
+
 // missing returns the changes that the keys of from which in lacks make, in
 // their order.
 func missing[K comparable](in, from map[K]bool, compare func(a, b K) int, change func(K) Change) []Change {

@@ -1,8 +1,10 @@
 package steer
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
@@ -36,245 +38,215 @@ type Self struct {
 // endpoints.
 func Plan(s snapshot.Snapshot, self Self) Table { return plan(s, self).want }
 
-func plan(s snapshot.Snapshot, self Self) *planner {
-	p := &planner{self: self, config: s.Config, nodes: s.Nodes, want: NewTable(), claims: map[Virtual]claim{}}
-	p.learn(s)
-	for i := range s.Services {
-		p.enter(&s.Services[i])
+// plan returns a Planner that has planned once.
+func plan(s snapshot.Snapshot, self Self) *Planner {
+	byKey := func(a, b snapshot.Service) int { return cmp.Compare(a.Key, b.Key) }
+	if !slices.IsSortedFunc(s.Services, byKey) {
+		s.Services = slices.SortedFunc(slices.Values(s.Services), byKey)
 	}
-	for v, c := range p.claims {
-		p.rows(v, c)
-	}
+	p := new(Planner)
+	p.Plan(s, self)
 	return p
 }
 
-// A planner is one Plan in the making.
-type planner struct {
-	self    Self
-	config  config.Config
-	nodes   []snapshot.Node
-	tunnels map[string][]netip.Addr // by node
-	dead    map[string]bool         // nodes that are lost
-	silent  map[string]bool         // nodes whose speaker does not keep their Back tier in step
-	want    Table
-	claims  map[Virtual]claim
+// A Planner plans for one snapshot after the other, and looks anew only at the
+// Services that have changed. What it returns is what [Plan] would; the zero
+// value is ready.
+type Planner struct {
+	view     view
+	services []snapshot.Service // of the last snapshot
+	seen     []seen             // what was done for them, by key
+	world    *world             // the nodes of the last snapshot
+
+	want Table
+	// claims are all that any Service has, by the virtual server claimed; made
+	// is what stands in want for it.
+	claims map[Virtual][]claim
+	made   map[Virtual]placed
+	held   map[netip.Addr]int // how many Services are entered by an address
 }
 
-// learn takes in what is known of the nodes. A speaker that was stopped on
-// purpose leaves a node that is as well as ever, but for its Back tier.
-func (p *planner) learn(s snapshot.Snapshot) {
-	p.tunnels, p.dead, p.silent = map[string][]netip.Addr{}, map[string]bool{}, map[string]bool{}
-	for _, sp := range s.Lost {
-		p.tunnels[sp.Node] = sp.Tunnels
-		p.silent[sp.Node], p.dead[sp.Node] = true, !sp.Leaving
-	}
-	for _, sp := range s.Speakers {
-		p.tunnels[sp.Node] = sp.Tunnels
-		delete(p.silent, sp.Node)
-		delete(p.dead, sp.Node)
-	}
-	p.tunnels[p.self.Node] = p.self.Tunnels
-	delete(p.silent, p.self.Node)
-	delete(p.dead, p.self.Node)
-	if len(p.self.Tunnels) > 0 {
-		for _, ends := range p.tunnels {
-			for _, a := range ends {
-				p.want.Nodes[a] = true
-			}
-		}
-	}
-	for _, n := range s.Nodes {
-		if n.Name != p.self.Node {
-			continue
-		}
-		for _, prefix := range n.PodCIDRs {
-			p.want.Pods[prefix] = true
-		}
-	}
+// Touched are the rows that may differ from those of the plan before. The
+// others are the same.
+type Touched struct {
+	Servers map[Virtual]bool
+	Dests   map[Dest]bool
+	Addrs   map[netip.Addr]bool
 }
 
-// An entrance is by which of its addresses a Service is entered.
-type entrance uint8
+// A view is the part of a snapshot that every row depends on. What was taken
+// once is never edited, so slices that begin at one place are the same.
+type view struct {
+	pools    []config.Pool
+	nodes    []snapshot.Node
+	speakers []snapshot.Speaker
+	lost     []snapshot.Speaker
+	self     Self
+}
 
-// The entrances.
-const (
-	external  entrance = iota // of type LoadBalancer, and external IPs
-	clusterIP                 // inside the cluster
-	nodePort                  // every address of the node
-)
+func (v view) same(o view) bool {
+	return sameSlice(v.pools, o.pools) && sameSlice(v.nodes, o.nodes) && sameSlice(v.speakers, o.speakers) && sameSlice(v.lost, o.lost) &&
+		v.self.Node == o.self.Node && v.self.Tiers == o.self.Tiers && slices.Equal(v.self.Tunnels, o.self.Tunnels)
+}
+
+// sameSlice is whether a and b are one slice.
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// A seen is a Service as it was planned for.
+type seen struct {
+	key      string
+	revision uint64
+	entered  []Virtual // what it claims
+	addrs    []netip.Addr
+}
+
+// placed are the rows of one claimed server.
+type placed struct {
+	servers []Virtual
+	dests   []Dest
+}
 
 // A claim is one port of a Service at one of its addresses.
 type claim struct {
-	svc  *snapshot.Service
-	port snapshot.Port
-	by   entrance
-	pool config.Pool
+	key     string // of the Service
+	created time.Time
+	port    snapshot.Port
+	by      entrance
 }
 
-// enter claims every address and port by which svc is entered.
-func (p *planner) enter(svc *snapshot.Service) {
-	if svc.Served && svc.Ours && !svc.Closed {
-		for _, in := range svc.Ingress {
-			if pool := p.config.PoolOf(in.Addr); pool.Steer == config.SteerIPVS {
-				p.address(svc, in.Addr, external, pool)
+// Plan returns what self needs for s, and which rows may differ from the last
+// plan; nil stands for all of them. The table is valid until the next Plan, and
+// not to be edited.
+func (p *Planner) Plan(s snapshot.Snapshot, self Self) (Table, *Touched) {
+	now := view{s.Config.Pools, s.Nodes, s.Speakers, s.Lost, self}
+	whole := p.claims == nil || !p.view.same(now)
+	if whole {
+		*p = Planner{
+			view: now, world: newWorld(s, self), want: NewTable(),
+			claims: map[Virtual][]claim{}, made: map[Virtual]placed{}, held: map[netip.Addr]int{},
+		}
+		p.world.fill(p.want)
+	}
+	t := &Touched{map[Virtual]bool{}, map[Dest]bool{}, map[netip.Addr]bool{}}
+	if !whole && sameSlice(p.services, s.Services) {
+		return p.want, t
+	}
+	p.services = s.Services
+	again := p.walk(s.Services, t)
+	for v := range again {
+		p.settle(v, s.Services, t)
+	}
+	if whole {
+		return p.want, nil
+	}
+	return p.want, t
+}
+
+// walk goes through the Services and those of the last plan, both by key, takes
+// out the claims of what has changed or is gone, enters what has changed or is
+// new, and returns the servers to plan again.
+func (p *Planner) walk(services []snapshot.Service, t *Touched) map[Virtual]bool {
+	again := map[Virtual]bool{}
+	next := make([]seen, 0, len(services))
+	old := p.seen
+	for i := range services {
+		svc := &services[i]
+		for len(old) > 0 && old[0].key < svc.Key {
+			p.forget(old[0], again, t)
+			old = old[1:]
+		}
+		known := len(old) > 0 && old[0].key == svc.Key
+		if known && svc.Revision != 0 && old[0].revision == svc.Revision {
+			next = append(next, old[0])
+		} else {
+			if known {
+				p.forget(old[0], again, t)
 			}
+			next = append(next, p.enter(svc, again, t))
+		}
+		if known {
+			old = old[1:]
 		}
 	}
-	if !svc.Proxied {
-		return
+	for _, gone := range old {
+		p.forget(gone, again, t)
 	}
-	for _, a := range svc.ClusterIPs {
-		p.address(svc, a, clusterIP, config.Default())
+	p.seen = next
+	return again
+}
+
+// forget takes out what a Service has claimed.
+func (p *Planner) forget(s seen, again map[Virtual]bool, t *Touched) {
+	for _, v := range s.entered {
+		p.claims[v] = slices.DeleteFunc(p.claims[v], func(c claim) bool { return c.key == s.key })
+		again[v] = true
 	}
-	for _, a := range svc.ExternalIPs {
-		if !p.isNode(a) { // the host's own address cannot be led away from it
-			p.address(svc, a, external, config.Default())
-		}
-	}
-	for _, port := range svc.Ports {
-		for _, a := range svc.ClusterIPs {
-			if port.Node == 0 {
-				continue
-			}
-			every := netip.IPv4Unspecified()
-			if a.Is6() {
-				every = netip.IPv6Unspecified()
-			}
-			v := Virtual{Addr: netip.AddrPortFrom(every, port.Node), Proto: port.Proto}
-			p.claim(v, claim{svc, port, nodePort, config.Default()})
+	for _, a := range s.addrs {
+		t.Addrs[a] = true
+		if p.held[a]--; p.held[a] == 0 {
+			delete(p.held, a)
+			delete(p.want.Addrs, a)
 		}
 	}
 }
 
-func (p *planner) isNode(a netip.Addr) bool {
-	return slices.ContainsFunc(p.nodes, func(n snapshot.Node) bool { return slices.Contains(n.Addrs, a) })
-}
-
-// address claims every port of svc at one address.
-func (p *planner) address(svc *snapshot.Service, a netip.Addr, by entrance, pool config.Pool) {
-	p.want.Addrs[a] = true
-	for _, port := range svc.Ports {
-		p.claim(Virtual{Addr: netip.AddrPortFrom(a, port.Number), Proto: port.Proto}, claim{svc, port, by, pool})
-	}
-}
-
-func (p *planner) claim(v Virtual, c claim) {
-	if first, taken := p.claims[v]; !taken || older(c.svc, first.svc) {
-		p.claims[v] = c
-	}
-}
-
-func older(a, b *snapshot.Service) bool {
-	if !a.Created.Equal(b.Created) {
-		return a.Created.Before(b.Created)
-	}
-	return a.Key < b.Key
-}
-
-// rows adds the servers of v, which c has claimed, and their destinations.
-func (p *planner) rows(v Virtual, c claim) {
-	local := c.by == clusterIP && c.svc.InternalLocal || c.by != clusterIP && c.svc.Local
-	outside := c.by == external && p.self.Tiers && c.pool.Backends == config.BackendsPod
-	single := c.server(Single, 0)
-	single.SNAT = c.by != clusterIP && (outside || !local || c.pool.Backends == config.BackendsClusterIP)
-	single.Sources = c.sources(v)
-	all := p.targets(v, c, local && !outside)
-	p.add(v, single, all)
-	if !outside {
-		return
-	}
-	switch own := p.own(all); {
-	case local:
-		p.back(v, c, p.targets(v, c, true), true)
-	case !p.kept(v, c, all):
-	case len(p.nodes) == 1 && len(own) == len(all): // nobody to send it to
-		p.back(v, c, own, true)
-	default:
-		p.front(v, c, all)
-		p.back(v, c, own, false)
-	}
-}
-
-// own returns those of targets that are on this node.
-func (p *planner) own(targets []target) []target {
-	var own []target
-	for _, t := range targets {
-		if t.node == p.self.Node {
-			own = append(own, t)
+// enter notes by which addresses and ports svc is entered.
+func (p *Planner) enter(svc *snapshot.Service, again map[Virtual]bool, t *Touched) seen {
+	now := seen{key: svc.Key, revision: svc.Revision}
+	entrances(svc, p.world, func(v Virtual, port snapshot.Port, by entrance) {
+		if !slices.Contains(now.entered, v) {
+			p.claims[v] = append(p.claims[v], claim{svc.Key, svc.Created, port, by})
+			again[v] = true
+			now.entered = append(now.entered, v)
 		}
-	}
-	return own
-}
-
-// kept is whether the client's address can be kept on the way to all of
-// targets: every one of them is on a node that takes tunnels, as this one does.
-// So every node that can send by tunnel comes to the same answer.
-func (p *planner) kept(v Virtual, c claim, targets []target) bool {
-	if !c.pool.KeepClientIP || len(targets) == 0 {
-		return false
-	}
-	six := v.Addr.Addr().Is6()
-	if _, ok := ofFamily(p.self.Tunnels, six); !ok {
-		return false
-	}
-	return !slices.ContainsFunc(targets, func(t target) bool {
-		_, ok := ofFamily(p.tunnels[t.node], six)
-		return t.node == "" || !ok
+		if a := v.Addr.Addr(); by != nodePort && !slices.Contains(now.addrs, a) {
+			now.addrs = append(now.addrs, a)
+			t.Addrs[a] = true
+			p.held[a]++
+			p.want.Addrs[a] = true
+		}
 	})
+	return now
 }
 
-// ofFamily returns the first of addrs that is of a family.
-func ofFamily(addrs []netip.Addr, six bool) (netip.Addr, bool) {
-	i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is6() == six })
-	if i < 0 {
-		return netip.Addr{}, false
+// settle plans v again: for the oldest of those who claim it.
+func (p *Planner) settle(v Virtual, services []snapshot.Service, t *Touched) {
+	for _, server := range p.made[v].servers {
+		delete(p.want.Servers, server)
+		t.Servers[server] = true
 	}
-	return addrs[i], true
-}
-
-// front adds the Front server: its destinations are the nodes, each with as
-// much weight as its endpoints have together.
-func (p *planner) front(v Virtual, c claim, targets []target) {
-	v.Tier = Front
-	weights := map[string]int{}
-	heard := false
-	for _, t := range targets {
-		weights[t.node] += t.weight
-		heard = heard || t.weight > 0 && !p.silent[t.node]
+	for _, d := range p.made[v].dests {
+		delete(p.want.Dests, d)
+		t.Dests[d] = true
 	}
-	p.want.Servers[v] = c.server(Front, len(weights))
-	for node, weight := range weights {
-		if heard && p.silent[node] {
-			weight = 0
-		}
-		end, _ := ofFamily(p.tunnels[node], v.Addr.Addr().Is6())
-		p.want.Dests[Dest{v, netip.AddrPortFrom(end, v.Addr.Port())}] = min(weight, heaviest)
-	}
-}
-
-// heaviest is the most that a destination can weigh.
-const heaviest = 65535
-
-// back adds the Back server. Without a tunnel before it there is one even where
-// it has no destination, to refuse connections; behind one it would refuse
-// what another node has sent here just before this one knew of the endpoint.
-func (p *planner) back(v Virtual, c claim, targets []target, direct bool) {
-	if len(targets) == 0 && !direct {
+	claims := p.claims[v]
+	if len(claims) == 0 {
+		delete(p.claims, v)
+		delete(p.made, v)
 		return
 	}
-	v.Tier = Back
-	alike := len(targets)
-	if direct {
-		alike = 0 // no other node chooses for the same connections
+	first := oldest(claims)
+	i, ok := slices.BinarySearchFunc(services, first.key, func(s snapshot.Service, key string) int { return cmp.Compare(s.Key, key) })
+	if !ok {
+		return // cannot be: claims are of the Services of this snapshot
 	}
-	server := c.server(Back, alike)
-	server.Direct = direct
-	p.add(v, server, targets)
+	var m placed
+	r := rows{world: p.world, virtual: v, svc: &services[i], port: first.port, by: first.by}
+	r.plan(func(v Virtual, s Server) {
+		m.servers = append(m.servers, v)
+		p.want.Servers[v], t.Servers[v] = s, true
+	}, func(d Dest, weight int) {
+		m.dests = append(m.dests, d)
+		p.want.Dests[d], t.Dests[d] = weight, true
+	})
+	p.made[v] = m
 }
 
-func (p *planner) add(v Virtual, s Server, targets []target) {
-	p.want.Servers[v] = s
-	for _, t := range targets {
-		p.want.Dests[Dest{v, t.real}] = t.weight
-	}
+// oldest returns the claim that is met; there has to be one.
+func oldest(claims []claim) claim {
+	return slices.MinFunc(claims, func(a, b claim) int {
+		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.key, b.key))
+	})
 }

@@ -22,6 +22,9 @@ type Syncer struct {
 	known   bool      // whether the kernel was ever listed, so that have is one
 	doubt   bool      // something failed since: list the kernel before the next change
 	audited time.Time // when the kernel was last prepared and listed
+	settled bool      // have is what the last pass wanted, in every row
+	leave   []Change  // what Leave has to do
+	stand   map[netip.Addr]bool
 
 	// Repaired counts rows that an audit found other than they were left.
 	Repaired int
@@ -29,34 +32,55 @@ type Syncer struct {
 
 // Join brings in every row of want that is missing or different, and returns
 // the addresses that may be announced: those whose rows all stand in the
-// kernel, by its own listing.
-func (s *Syncer) Join(ctx context.Context, now time.Time, want Table) (map[netip.Addr]bool, error) {
+// kernel, as it has listed or acknowledged them. Touched are the rows that may
+// differ from what the last Join wanted; nil stands for all.
+func (s *Syncer) Join(ctx context.Context, now time.Time, want Table, touched *Touched) (map[netip.Addr]bool, error) {
 	if !s.known || s.doubt || now.Sub(s.audited) >= s.Audit {
+		s.settled = false
 		if err := s.audit(ctx, now); err != nil {
 			return nil, err
 		}
 	}
-	join, _ := Diff(s.have, want)
+	whole := touched == nil || !s.settled
+	s.settled = false
+	var join []Change
+	if whole {
+		join, s.leave = Diff(s.have, want)
+	} else {
+		join, s.leave = DiffOf(s.have, want, touched)
+	}
 	err := s.apply(ctx, join)
 	if err != nil {
 		// What failed is not known: the kernel itself says what stands.
 		listed, e := s.Kernel.Table(ctx)
 		if e != nil {
+			s.leave = nil
 			return nil, errors.Join(err, fmt.Errorf("reading back what joined: %w", e))
 		}
 		s.have = listed
+		_, s.leave = Diff(s.have, want)
 	}
-	return standing(s.have, want), err
+	if whole || err != nil {
+		s.stand = standing(s.have, want)
+		return s.stand, err
+	}
+	for a := range touched.Addrs {
+		delete(s.stand, a)
+		if want.Addrs[a] {
+			s.stand[a] = true
+		}
+	}
+	return s.stand, nil
 }
 
-// Leave takes away every row that want has not. It follows Join, and whatever
-// announces the addresses has withdrawn by then those that leave.
-func (s *Syncer) Leave(ctx context.Context, want Table) error {
-	if !s.known {
-		return nil
-	}
-	_, leave := Diff(s.have, want)
-	return s.apply(ctx, leave)
+// Leave takes away every row that the want of Join has not. It follows Join,
+// and whatever announces the addresses has withdrawn by then those that leave.
+func (s *Syncer) Leave(ctx context.Context) error {
+	leave := s.leave
+	s.leave = nil
+	err := s.apply(ctx, leave)
+	s.settled = err == nil && s.known && !s.doubt
+	return err
 }
 
 // audit prepares the kernel and lists it, and says what somebody changed.

@@ -36,22 +36,22 @@ func made(f *Fake) (out []string) {
 func TestJoinAddsAndLeaveRemoves(t *testing.T) {
 	f := NewFake()
 	s := newSyncer(f)
-	if _, err := s.Join(t.Context(), at(0), one("10.0.0.1:8080")); err != nil {
+	if _, err := s.Join(t.Context(), at(0), one("10.0.0.1:8080"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Leave(t.Context(), one("10.0.0.1:8080")); err != nil {
+	if err := s.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	made(f)
 	moved := one("10.0.0.2:8080")
-	in, err := s.Join(t.Context(), at(1), moved)
+	in, err := s.Join(t.Context(), at(1), moved, nil)
 	if err != nil || !in[ip("192.0.2.1")] {
 		t.Fatalf("Join: %v, %v", in, err)
 	}
 	if diff := cmp.Diff([]string{"add 192.0.2.1:80/tcp -> 10.0.0.2:8080 weight 1"}, made(f)); diff != "" {
 		t.Errorf("Join made (-want +got):\n%s", diff)
 	}
-	if err := s.Leave(t.Context(), moved); err != nil {
+	if err := s.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"del 192.0.2.1:80/tcp -> 10.0.0.1:8080"}, made(f)); diff != "" {
@@ -62,16 +62,16 @@ func TestJoinAddsAndLeaveRemoves(t *testing.T) {
 func TestARestartTouchesNoRowThatIsRight(t *testing.T) {
 	f := NewFake()
 	want := one("10.0.0.1:8080")
-	if _, err := newSyncer(f).Join(t.Context(), at(0), want); err != nil {
+	if _, err := newSyncer(f).Join(t.Context(), at(0), want, nil); err != nil {
 		t.Fatal(err)
 	}
 	made(f)
 	again := newSyncer(f)
-	in, err := again.Join(t.Context(), at(1), want)
+	in, err := again.Join(t.Context(), at(1), want, nil)
 	if err != nil || !in[ip("192.0.2.1")] {
 		t.Fatalf("Join: %v, %v", in, err)
 	}
-	if err := again.Leave(t.Context(), want); err != nil {
+	if err := again.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := made(f); got != nil {
@@ -92,7 +92,7 @@ func TestARowThatFailsKeepsOnlyItsOwnAddressBack(t *testing.T) {
 		return nil
 	}
 	s := newSyncer(f)
-	in, err := s.Join(t.Context(), at(0), want)
+	in, err := s.Join(t.Context(), at(0), want, nil)
 	if err == nil || !strings.Contains(err.Error(), "add 192.0.2.9:80/tcp rr: no buffer space available") {
 		t.Errorf("error %v does not name the row", err)
 	}
@@ -100,7 +100,7 @@ func TestARowThatFailsKeepsOnlyItsOwnAddressBack(t *testing.T) {
 		t.Errorf("ready: %v", in)
 	}
 	f.Fail = nil
-	if in, err = s.Join(t.Context(), at(1), want); err != nil || !in[ip("192.0.2.9")] {
+	if in, err = s.Join(t.Context(), at(1), want, nil); err != nil || !in[ip("192.0.2.9")] {
 		t.Errorf("it is not mended by the next pass: %v, %v", in, err)
 	}
 }
@@ -108,7 +108,7 @@ func TestARowThatFailsKeepsOnlyItsOwnAddressBack(t *testing.T) {
 func TestWhatLeavesGoesThoughARowCannotJoin(t *testing.T) {
 	f := NewFake()
 	s := newSyncer(f)
-	if _, err := s.Join(t.Context(), at(0), one("10.0.0.1:8080")); err != nil {
+	if _, err := s.Join(t.Context(), at(0), one("10.0.0.1:8080"), nil); err != nil {
 		t.Fatal(err)
 	}
 	f.Fail = func(c Change) error {
@@ -119,10 +119,10 @@ func TestWhatLeavesGoesThoughARowCannotJoin(t *testing.T) {
 	}
 	other := NewTable()
 	other.Servers[virt("192.0.2.9:80")] = Server{Scheduler: "rr"}
-	if _, err := s.Join(t.Context(), at(1), other); err == nil {
+	if _, err := s.Join(t.Context(), at(1), other, nil); err == nil {
 		t.Fatal("the failure is not reported")
 	}
-	if err := s.Leave(t.Context(), other); err != nil {
+	if err := s.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(f.rows.Servers)+len(f.rows.Dests)+len(f.rows.Addrs) != 0 {
@@ -136,10 +136,10 @@ func TestAnAuditRepairsAndCounts(t *testing.T) {
 	want := one("10.0.0.1:8080")
 	pass := func(second int64) {
 		t.Helper()
-		if _, err := s.Join(t.Context(), at(second), want); err != nil {
+		if _, err := s.Join(t.Context(), at(second), want, nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Leave(t.Context(), want); err != nil {
+		if err := s.Leave(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,13 +174,13 @@ func TestPassesConverge(t *testing.T) {
 			}
 			return nil
 		}
-		_, _ = s.Join(t.Context(), at(int64(round)), want) // fails, as it may
-		_ = s.Leave(t.Context(), want)
+		_, _ = s.Join(t.Context(), at(int64(round)), want, nil) // fails, as it may
+		_ = s.Leave(t.Context())
 		f.Fail = nil
-		if _, err := s.Join(t.Context(), at(int64(round)), want); err != nil {
+		if _, err := s.Join(t.Context(), at(int64(round)), want, nil); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
-		if err := s.Leave(t.Context(), want); err != nil {
+		if err := s.Leave(t.Context()); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		if diff := cmp.Diff(listing(want), listing(f.rows)); diff != "" {

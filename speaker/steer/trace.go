@@ -126,7 +126,7 @@ func Trace(s snapshot.Snapshot, node string, f Flow) (Route, error) {
 	if !ok {
 		return Route{}, t.unknown()
 	}
-	t.route.Service = p.claims[v].svc.Key
+	t.route.Service = oldest(p.claims[v]).key
 	if from := p.want.Servers[v].Sources; !lets(from, f.Client.Addr()) {
 		t.route.Refused = fmt.Sprintf("only clients from %s may connect", from)
 		if from == Nobody {
@@ -179,7 +179,7 @@ type tracer struct {
 }
 
 // entry returns the Single server that the flow is for.
-func (t *tracer) entry(p *planner, node string) (Virtual, bool) {
+func (t *tracer) entry(p *Planner, node string) (Virtual, bool) {
 	v := Virtual{Addr: t.flow.Virtual, Proto: t.flow.Proto}
 	if _, ok := p.want.Servers[v]; ok {
 		return v, true
@@ -215,7 +215,7 @@ func NodeOf(s snapshot.Snapshot, addr netip.Addr) (string, bool) {
 }
 
 // hop goes on from the server v of the node of p.
-func (t *tracer) hop(p *planner, v Virtual) {
+func (t *tracer) hop(p *Planner, v Virtual) {
 	h := t.choose(p, v)
 	t.route.Hops = append(t.route.Hops, h)
 	if len(h.To) == 0 {
@@ -228,7 +228,7 @@ func (t *tracer) hop(p *planner, v Virtual) {
 	for _, to := range h.To {
 		next := plan(t.s, SelfOf(t.s, h.nodes[to.Addr()]))
 		if _, ok := next.want.Servers[v]; !ok {
-			t.route.Refused = fmt.Sprintf("%s takes nothing from a tunnel for it", next.self.Node)
+			t.route.Refused = fmt.Sprintf("%s takes nothing from a tunnel for it", next.world.self.Node)
 			return
 		}
 		t.hop(next, v)
