@@ -22,7 +22,7 @@ var forbidden = []struct {
 }{
 	{[]string{"ipam"}, []string{self, "k8s.io/", "sigs.k8s.io/", "github.com/", "golang.org/"},
 		"allocation is pure and imports the standard library only"},
-	{[]string{"config", "internal/snapshot", "internal/loop", "speaker", "speaker/steer", "controller"},
+	{[]string{"config", "internal/snapshot", "internal/loop", "speaker", "speaker/steer", "speaker/doctor", "controller"},
 		[]string{"k8s.io/", "sigs.k8s.io/", "github.com/vishvananda/", "github.com/moby/", "github.com/google/nftables", "github.com/mdlayher/", "github.com/osrg/", self + "config/v1alpha1", self + "internal/kube"},
 		"cores decide with plain values and talk to nobody"},
 	{[]string{"config"}, []string{self + "internal/", self + "speaker", self + "controller"}, "config stands below the snapshot"},
@@ -35,6 +35,9 @@ var forbidden = []struct {
 		"github.com/vishvananda/", "github.com/moby/", "github.com/google/", "github.com/mdlayher/", "golang.org/"}, "mh asks no kernel, it copies one"},
 	{[]string{"speaker/arp"}, []string{self + "speaker/steer/ipvs", self + "speaker/steer/nft", "github.com/moby/"}, "announcing knows no kernel that steers"},
 	{[]string{"speaker/steer/nft"}, []string{"github.com/moby/"}, "only ipvs imports moby/ipvs"},
+	{[]string{"speaker/doctor/look"}, []string{self + "controller", self + "internal/kube", self + "config/v1alpha1", "k8s.io/"}, "the doctor looks at a node, not at the API"},
+	{[]string{"speaker/healthport"}, []string{self + "speaker", self + "controller", self + "internal/kube", "k8s.io/",
+		"github.com/vishvananda/", "github.com/moby/", "github.com/google/nftables", "github.com/mdlayher/"}, "who answers on ports neither steers nor announces"},
 }
 
 func TestLayers(t *testing.T) {

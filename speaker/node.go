@@ -20,13 +20,23 @@ type Node struct {
 	// it announces nothing that Herald would have to steer.
 	Steer      *steer.Syncer
 	Announcers []Announcer
+	// Followers come at the end of each pass.
+	Followers []Follower
 	// Passed is called after each pass that did what it should; may be nil.
+	// Followers do not count.
 	Passed func()
 
 	planner steer.Planner
 	last    snapshot.Snapshot // of the last pass
 	plan    Announcements     // for it
 	settled bool              // whether that pass did all it should
+}
+
+// A Follower has something to do on a node that neither steers nor announces.
+type Follower interface {
+	// Follow does what s asks for. Errors name what could not be done; it is
+	// tried again by the next Follow.
+	Follow(ctx context.Context, s snapshot.Snapshot) error
 }
 
 // Pass brings the node in line with the cluster, once.
@@ -49,7 +59,7 @@ func (n *Node) Pass(ctx context.Context) error {
 	if err == nil && n.Passed != nil {
 		n.Passed()
 	}
-	return err
+	return errors.Join(err, n.follow(ctx, s))
 }
 
 // sameView is whether two snapshots show the same to Plan. What was taken once
@@ -83,6 +93,14 @@ func (n *Node) announce(ctx context.Context, want Announcements) error {
 	var errs []error
 	for _, a := range n.Announcers {
 		errs = append(errs, a.Sync(ctx, want))
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Node) follow(ctx context.Context, s snapshot.Snapshot) error {
+	var errs []error
+	for _, f := range n.Followers {
+		errs = append(errs, f.Follow(ctx, s))
 	}
 	return errors.Join(errs...)
 }

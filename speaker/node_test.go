@@ -180,3 +180,39 @@ func TestANodeThatCannotSteerAnnouncesNothingItWouldHaveTo(t *testing.T) {
 		t.Errorf("claims %v", got)
 	}
 }
+
+// follower lets a function follow.
+type follower func(snapshot.Snapshot) error
+
+func (f follower) Follow(_ context.Context, s snapshot.Snapshot) error { return f(s) }
+
+func TestFollowersComeLastAndHoldUpNothing(t *testing.T) {
+	s := single()
+	d := newDiary()
+	n := nodeFor(d, func() (snapshot.Snapshot, bool) { return s, true })
+	passed := 0
+	n.Passed = func() { passed++ }
+	follows := func(line string) Follower {
+		return follower(func(got snapshot.Snapshot) error {
+			if len(got.Services) != len(s.Services) {
+				t.Errorf("%s: %d Services, want %d", line, len(got.Services), len(s.Services))
+			}
+			d.lines = append(d.lines, line)
+			return errors.New(line + ": address already in use")
+		})
+	}
+	n.Followers = []Follower{follows("the first follows"), follows("the second follows")}
+	err := n.Pass(t.Context())
+	for _, want := range []string{"the first follows: address already in use", "the second follows: address already in use"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v lacks %q", err, want)
+		}
+	}
+	got := d.read()
+	if diff := cmp.Diff([]string{"announce 192.0.2.240 on eth0", "the first follows", "the second follows"}, got[max(0, len(got)-3):]); diff != "" {
+		t.Errorf("end of the diary (-want +got):\n%s", diff)
+	}
+	if passed != 1 {
+		t.Errorf("%d passes count as good, want 1: the node serves", passed)
+	}
+}

@@ -36,15 +36,19 @@ func (p *person) config() (*rest.Config, error) {
 
 // read reads the cluster once.
 func (p *person) read(ctx context.Context) (kube.Reading, error) {
-	cfg, err := p.config()
-	if err != nil {
-		return kube.Reading{}, err
-	}
-	clients, err := kube.NewClients(cfg)
+	clients, err := p.clients()
 	if err != nil {
 		return kube.Reading{}, err
 	}
 	return kube.Read(ctx, clients)
+}
+
+func (p *person) clients() (kube.Clients, error) {
+	cfg, err := p.config()
+	if err != nil {
+		return kube.Clients{}, err
+	}
+	return kube.NewClients(cfg)
 }
 
 // snapshot reads the cluster once, as plain values.

@@ -17,6 +17,7 @@ import (
 	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/speaker"
 	"github.com/herald-lb/herald/speaker/arp"
+	"github.com/herald-lb/herald/speaker/healthport"
 	"github.com/herald-lb/herald/speaker/steer"
 )
 
@@ -30,10 +31,11 @@ const handOver = time.Second
 // speakerFlags are the flags of the speaker.
 type speakerFlags struct {
 	common
-	path    pathFlags
-	classes kube.Classes
-	node    string
-	proxy   bool
+	path        pathFlags
+	classes     kube.Classes
+	node        string
+	proxy       bool
+	healthPorts string
 }
 
 func speakerCommand() *cobra.Command {
@@ -48,6 +50,7 @@ func speakerCommand() *cobra.Command {
 	classFlags(cmd, &f.classes)
 	f.path.flags(cmd)
 	cmd.Flags().StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object (default $NODE_NAME)")
+	cmd.Flags().StringVar(&f.healthPorts, "health-check-node-ports", string(healthport.Auto), "auto, on or off: whether to answer on the health check node ports of Services with externalTrafficPolicy Local; auto does while kube-proxy is not there")
 	cmd.Flags().BoolVar(&f.proxy, "service-proxy", false, "steer ClusterIPs, external IPs and node ports as well, in place of kube-proxy; run it on every node, and no kube-proxy")
 	return cmd
 }
@@ -83,6 +86,7 @@ type daemon struct {
 	bell   loop.Bell
 	arp    *arp.Announcer
 	hello  *kube.Hello
+	ports  *healthport.Server
 	node   *speaker.Node
 	health *health
 	log    *slog.Logger
@@ -102,8 +106,13 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
 		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
 	}
+	d.ports, err = healthport.New(healthport.Options{Node: f.node, Mode: healthport.Mode(f.healthPorts), Ring: d.bell.Ring, Log: log})
+	if err != nil {
+		return nil, err
+	}
 	d.node = &speaker.Node{
-		Name: f.node, Take: d.source.Take, Announcers: []speaker.Announcer{d.arp}, Passed: d.health.pass,
+		Name: f.node, Take: d.source.Take, Announcers: []speaker.Announcer{d.arp},
+		Followers: []speaker.Follower{d.ports}, Passed: d.health.pass,
 	}
 	if path.kernel != nil {
 		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: audit, Log: log}
@@ -132,6 +141,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.source.Run(rest) })
 	g.Go(func() error { return d.arp.Run(rest) })
 	g.Go(func() error { return d.hello.Run(rest) })
+	g.Go(func() error { return d.ports.Run(rest) })
 	g.Go(func() error { return d.health.serve(rest) })
 	g.Go(func() error {
 		return arp.Watch(rest, func() { d.hello.Changed.Ring(); d.bell.Ring() })

@@ -34,10 +34,9 @@ var resources = map[schema.GroupVersionKind]schema.GroupVersionResource{
 // Run returns what r would be with objects applied, and notes about objects
 // that were passed over.
 func (d DryRun) Run(ctx context.Context, r Reading, objects []*unstructured.Unstructured) (Reading, []string, error) {
-	out := Reading{
-		slices.Clone(r.Services), slices.Clone(r.Namespaces), slices.Clone(r.Nodes),
-		slices.Clone(r.Pools), slices.Clone(r.Claims),
-	}
+	out := r
+	out.Services, out.Namespaces = slices.Clone(r.Services), slices.Clone(r.Namespaces)
+	out.Pools, out.Claims = slices.Clone(r.Pools), slices.Clone(r.Claims)
 	var notes []string
 	for _, o := range objects {
 		resource, ok := resources[o.GroupVersionKind()]

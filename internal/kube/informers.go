@@ -132,12 +132,7 @@ func informer(w watch, of runtime.Object, trim cache.TransformFunc) cache.Shared
 	lw := cache.NewFilteredListWatchFromClient(w.client, w.resource, w.namespace, w.narrow)
 	index := cache.Indexers{}
 	if _, ok := of.(*discoveryv1.EndpointSlice); ok {
-		index[indexService] = func(obj any) ([]string, error) {
-			if key, ok := serviceOf(obj); ok {
-				return []string{key}, nil
-			}
-			return nil, nil
-		}
+		index[indexService] = byService
 	}
 	i := cache.NewSharedIndexInformer(lw, of, 0, index)
 	// SetTransform fails only on an informer that runs already.

@@ -6,9 +6,13 @@ import (
 	"log/slog"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
@@ -16,13 +20,18 @@ import (
 )
 
 // A Reading is what assigning addresses depends on, as the API had it at one
-// time. What people ask is answered from a Reading: nothing is watched for it.
+// time; one of traffic is also what announcing and steering depend on. What
+// people ask is answered from a Reading: nothing is watched for it.
 type Reading struct {
 	Services   []corev1.Service
 	Namespaces []corev1.Namespace
 	Nodes      []corev1.Node
 	Pools      []v1alpha1.AddressPool
 	Claims     []v1alpha1.AddressClaim
+	Slices     []discoveryv1.EndpointSlice // of traffic only
+	Speakers   []coordinationv1.Lease      // of traffic only
+	// ServiceProxy is whether the speakers stand in for kube-proxy.
+	ServiceProxy bool
 }
 
 // Read reads the cluster once.
@@ -49,23 +58,49 @@ func Read(ctx context.Context, c Clients) (Reading, error) {
 	if err := c.Herald.Get().Resource("addressclaims").Do(ctx).Into(&claims); err != nil {
 		return r, fmt.Errorf("listing AddressClaims: %w", err)
 	}
-	return Reading{services.Items, namespaces.Items, nodes.Items, pools.Items, claims.Items}, nil
+	return Reading{
+		Services: services.Items, Namespaces: namespaces.Items, Nodes: nodes.Items, Pools: pools.Items, Claims: claims.Items,
+	}, nil
+}
+
+// ReadTraffic reads the cluster once, with its endpoints and the speakers, whose
+// Leases are in namespace.
+func ReadTraffic(ctx context.Context, c Clients, namespace string) (Reading, error) {
+	r, err := Read(ctx, c)
+	if err != nil {
+		return r, err
+	}
+	err = r.addTraffic(ctx, c.Core, namespace)
+	return r, err
+}
+
+func (r *Reading) addTraffic(ctx context.Context, core kubernetes.Interface, namespace string) error {
+	slices, err := core.DiscoveryV1().EndpointSlices("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing EndpointSlices: %w", err)
+	}
+	leases, err := core.CoordinationV1().Leases(namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String(),
+	})
+	if err != nil {
+		return fmt.Errorf("listing the Leases of speakers in namespace %s: %w", namespace, err)
+	}
+	r.Slices, r.Speakers = slices.Items, leases.Items
+	return nil
 }
 
 // Snapshot converts r as a Source would that has watched it.
 func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, error) {
-	o := Options{Classes: classes, Ring: func() {}, Log: slog.New(slog.DiscardHandler)}
-	shelf := func(of runtime.Object) cache.SharedIndexInformer { // it never runs
-		return cache.NewSharedIndexInformer(&cache.ListWatch{}, of, 0, cache.Indexers{})
-	}
+	o := Options{Classes: classes, ServiceProxy: r.ServiceProxy, Ring: func() {}, Log: slog.New(slog.DiscardHandler)}
 	source := newSource(informers{
-		services: shelf(&corev1.Service{}), namespaces: shelf(&corev1.Namespace{}), nodes: shelf(&corev1.Node{}),
-		pools: shelf(&v1alpha1.AddressPool{}), claims: shelf(&v1alpha1.AddressClaim{}),
+		services: reader(&corev1.Service{}, nil), namespaces: reader(&corev1.Namespace{}, nil), nodes: reader(&corev1.Node{}, nil),
+		pools: reader(&v1alpha1.AddressPool{}, nil), claims: reader(&v1alpha1.AddressClaim{}, nil),
+		slices: reader(&discoveryv1.EndpointSlice{}, cache.Indexers{indexService: byService}),
 	}, o)
 	i := source.informers
 	for _, err := range []error{
 		fill(i.services, r.Services), fill(i.namespaces, r.Namespaces), fill(i.nodes, r.Nodes),
-		fill(i.pools, r.Pools), fill(i.claims, r.Claims),
+		fill(i.pools, r.Pools), fill(i.claims, r.Claims), fill(i.slices, r.Slices),
 	} {
 		if err != nil {
 			return snapshot.Snapshot{}, err
@@ -73,7 +108,20 @@ func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, er
 	}
 	s := source.take()
 	s.Now = now
+	s.Speakers, s.Lost = rollCall(r.Speakers)
 	return s, nil
+}
+
+// reader returns an informer that never runs.
+func reader(of runtime.Object, by cache.Indexers) cache.SharedIndexInformer {
+	return cache.NewSharedIndexInformer(&cache.ListWatch{}, of, 0, by)
+}
+
+func byService(obj any) ([]string, error) {
+	if key, ok := serviceOf(obj); ok {
+		return []string{key}, nil
+	}
+	return nil, nil
 }
 
 // fill puts objects where a watch would have put them.

@@ -4,9 +4,13 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/utils/ptr"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
 )
@@ -75,5 +79,81 @@ func TestPuttingReplacesTheObjectOfItsName(t *testing.T) {
 	o.SetName("new")
 	if err := r.put(o); err != nil || len(r.Services) != 2 {
 		t.Errorf("%v: %d Services", err, len(r.Services))
+	}
+}
+
+// leaseOf is that of a speaker, last renewed some seconds after all began.
+func leaseOf(node string, second int64, says string) coordinationv1.Lease {
+	return coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "herald-speaker-" + node, Namespace: "herald-system",
+			Labels:      map[string]string{labelComponent: componentSpeaker},
+			Annotations: map[string]string{annotationSpeaker: says},
+		},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: ptr.To(node), LeaseDurationSeconds: ptr.To(int32(3)), RenewTime: &metav1.MicroTime{Time: time.Unix(second, 0)},
+		},
+	}
+}
+
+func TestAReadingOfTrafficHasEndpointsAndSpeakers(t *testing.T) {
+	r := reading("a", "b")
+	r.Slices = []discoveryv1.EndpointSlice{{
+		ObjectMeta:  metav1.ObjectMeta{Name: "a-1", Namespace: "ns", Labels: map[string]string{discoveryv1.LabelServiceName: "a"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.244.1.10"}, NodeName: ptr.To("n1")}},
+		Ports:       []discoveryv1.EndpointPort{{Port: ptr.To(int32(8080))}},
+	}}
+	r.Speakers = []coordinationv1.Lease{leaseOf("n1", 100, `{"dataPath":"ipvs"}`)}
+	s, err := r.Snapshot(Classes{Default: true}, time.Unix(7, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := s.Services[0].Endpoints, s.Services[1].Endpoints; len(a) != 1 || a[0].Node != "n1" || len(b) != 0 {
+		t.Errorf("endpoints %v and %v", a, b)
+	}
+	if len(s.Speakers) != 1 || s.Speakers[0].Node != "n1" || s.Speakers[0].DataPath != "ipvs" {
+		t.Errorf("speakers %v", s.Speakers)
+	}
+}
+
+func TestAReadingOfTrafficInPlaceOfKubeProxyHasEveryService(t *testing.T) {
+	r := reading("a")
+	r.Services[0].Spec.Type, r.Services[0].Spec.ClusterIP, r.Services[0].Spec.ClusterIPs = corev1.ServiceTypeClusterIP, "10.96.0.1", []string{"10.96.0.1"}
+	for _, proxy := range []bool{false, true} {
+		r.ServiceProxy = proxy
+		s, err := r.Snapshot(Classes{Default: true}, time.Unix(7, 0))
+		if err != nil || s.Services[0].Proxied != proxy {
+			t.Errorf("with ServiceProxy %v: Proxied is %v, %v", proxy, s.Services[0].Proxied, err)
+		}
+	}
+}
+
+func TestReadTrafficListsThem(t *testing.T) {
+	other := leaseOf("n9", 1, "{}")
+	other.Labels, other.Name = nil, "somebody-else"
+	one := leaseOf("n1", 1, "{}")
+	core := fake.NewClientset(&one, &other, &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: "a-1", Namespace: "ns"}})
+	var r Reading
+	if err := r.addTraffic(t.Context(), core, "herald-system"); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Slices) != 1 || len(r.Speakers) != 1 || r.Speakers[0].Name != one.Name {
+		t.Errorf("EndpointSlices %v, Leases %v", r.Slices, r.Speakers)
+	}
+}
+
+func TestARollCallTellsWhoIsAliveByTheNewestOfThem(t *testing.T) {
+	nobody := leaseOf("n5", 100, "{}")
+	nobody.Spec.HolderIdentity = nil
+	alive, lost := rollCall([]coordinationv1.Lease{
+		leaseOf("n3", 100, `{"leaving":true}`), leaseOf("n1", 98, `{}`), leaseOf("n2", 97, `{}`),
+		leaseOf("n4", 90, `{"leaving":true}`), nobody, leaseOf("n6", 100, "no JSON"),
+	})
+	if len(alive) != 2 || alive[0].Node != "n1" || alive[1].Node != "n3" || !alive[1].Leaving {
+		t.Errorf("alive are %v, want n1 and n3", alive)
+	}
+	if len(lost) != 1 || lost[0].Node != "n2" {
+		t.Errorf("lost are %v, want n2 only", lost)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -66,9 +67,11 @@ func isPort(master string) bool {
 	return slices.Contains([]string{"bridge", "bond", "team", "openvswitch"}, master)
 }
 
-// isHeralds is whether a link is one end of the cable to the namespace that
-// Herald's virtual servers stand in.
-func isHeralds(name string) bool { return name == "herald0" || name == "herald1" }
+// isHeralds is whether a link is one end of a cable to a namespace that Herald's
+// virtual servers stand in. Those have IPv6 addresses that look like any other.
+func isHeralds(name string) bool {
+	return name == "herald0" || name == "herald1" || strings.HasPrefix(name, "herald-")
+}
 
 // globals returns the global unicast addresses of a link, sorted.
 func globals(addrs []netlink.Addr, index int) []netip.Prefix {

@@ -68,3 +68,13 @@ func TestGlobals(t *testing.T) {
 		t.Errorf("globals() = %v, want %v", got, want)
 	}
 }
+
+func TestOnlyHeraldsLinksAreHeralds(t *testing.T) {
+	for name, want := range map[string]bool{
+		"herald0": true, "herald1": true, "herald-front": true, "herald-back": true, "herald2": false, "eth0": false,
+	} {
+		if got := isHeralds(name); got != want {
+			t.Errorf("isHeralds(%q) = %v, want %v", name, got, want)
+		}
+	}
+}

@@ -36,13 +36,17 @@ type Self struct {
 //
 // Clients on the node itself always meet the Single server, which knows all
 // endpoints.
-func Plan(s snapshot.Snapshot, self Self) Table {
+func Plan(s snapshot.Snapshot, self Self) Table { return plan(s, self).want }
+
+// plan returns a Planner that has planned once.
+func plan(s snapshot.Snapshot, self Self) *Planner {
 	byKey := func(a, b snapshot.Service) int { return cmp.Compare(a.Key, b.Key) }
 	if !slices.IsSortedFunc(s.Services, byKey) {
 		s.Services = slices.SortedFunc(slices.Values(s.Services), byKey)
 	}
-	want, _ := new(Planner).Plan(s, self)
-	return want
+	p := new(Planner)
+	p.Plan(s, self)
+	return p
 }
 
 // A Planner plans for one snapshot after the other, and looks anew only at the
@@ -223,9 +227,7 @@ func (p *Planner) settle(v Virtual, services []snapshot.Service, t *Touched) {
 		delete(p.made, v)
 		return
 	}
-	first := slices.MinFunc(claims, func(a, b claim) int {
-		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.key, b.key))
-	})
+	first := oldest(claims)
 	i, ok := slices.BinarySearchFunc(services, first.key, func(s snapshot.Service, key string) int { return cmp.Compare(s.Key, key) })
 	if !ok {
 		return // cannot be: claims are of the Services of this snapshot
@@ -240,4 +242,11 @@ func (p *Planner) settle(v Virtual, services []snapshot.Service, t *Touched) {
 		p.want.Dests[d], t.Dests[d] = weight, true
 	})
 	p.made[v] = m
+}
+
+// oldest returns the claim that is met; there has to be one.
+func oldest(claims []claim) claim {
+	return slices.MinFunc(claims, func(a, b claim) int {
+		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.key, b.key))
+	})
 }
