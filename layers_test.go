@@ -28,7 +28,7 @@ var forbidden = []struct {
 	{[]string{"config"}, []string{self + "internal/", self + "speaker", self + "controller"}, "config stands below the snapshot"},
 	{[]string{"internal/snapshot"}, []string{self + "speaker", self + "controller"}, "the snapshot stands below the planners"},
 	{[]string{"controller"}, []string{self + "speaker"}, "controller and speaker meet in Service.status only"},
-	{[]string{"speaker", "speaker/steer", "speaker/arp", "speaker/steer/ipvs", "speaker/steer/nft"},
+	{[]string{"speaker", "speaker/steer", "speaker/arp", "speaker/probe", "speaker/steer/ipvs", "speaker/steer/nft"},
 		[]string{self + "controller", self + "internal/kube", "k8s.io/"}, "the node's packages know no Kubernetes"},
 	{[]string{"speaker/steer", "speaker/steer/ipvs", "speaker/steer/nft"}, []string{self + "speaker/arp", "github.com/mdlayher/arp"}, "steering knows no announcing"},
 	{[]string{"speaker/steer/mh"}, []string{self + "internal/", self + "speaker", self + "controller", self + "config/v1alpha1", "k8s.io/",

@@ -18,11 +18,9 @@ import (
 	"github.com/herald-lb/herald/speaker"
 	"github.com/herald-lb/herald/speaker/arp"
 	"github.com/herald-lb/herald/speaker/healthport"
+	"github.com/herald-lb/herald/speaker/probe"
 	"github.com/herald-lb/herald/speaker/steer"
 )
-
-// audit is how often the kernel's tables are compared with what they should be.
-const audit = time.Minute
 
 // handOver is how long a speaker that has said it is leaving goes on to answer,
 // so that its successors have claimed its addresses before it falls silent.
@@ -35,6 +33,7 @@ type speakerFlags struct {
 	classes     kube.Classes
 	node        string
 	proxy       bool
+	audit       time.Duration
 	healthPorts string
 }
 
@@ -51,6 +50,7 @@ func speakerCommand() *cobra.Command {
 	f.path.flags(cmd)
 	cmd.Flags().StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object (default $NODE_NAME)")
 	cmd.Flags().StringVar(&f.healthPorts, "health-check-node-ports", string(healthport.Auto), "auto, on or off: whether to answer on the health check node ports of Services with externalTrafficPolicy Local; auto does while kube-proxy is not there")
+	cmd.Flags().DurationVar(&f.audit, "audit-interval", time.Minute, "how often the kernel's tables are compared with what they should be, and repaired")
 	cmd.Flags().BoolVar(&f.proxy, "service-proxy", false, "steer ClusterIPs, external IPs and node ports as well, in place of kube-proxy; run it on every node, and no kube-proxy")
 	return cmd
 }
@@ -87,6 +87,7 @@ type daemon struct {
 	arp    *arp.Announcer
 	hello  *kube.Hello
 	ports  *healthport.Server
+	prober *probe.Prober
 	node   *speaker.Node
 	health *health
 	log    *slog.Logger
@@ -106,18 +107,29 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
 		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
 	}
+	d.prober = probe.New(probe.ICMP{}, d.bell.Ring, log)
 	d.ports, err = healthport.New(healthport.Options{Node: f.node, Mode: healthport.Mode(f.healthPorts), Ring: d.bell.Ring, Log: log})
 	if err != nil {
 		return nil, err
 	}
 	d.node = &speaker.Node{
-		Name: f.node, Take: d.source.Take, Announcers: []speaker.Announcer{d.arp},
+		Name: f.node, Take: d.take, Announcers: []speaker.Announcer{d.arp},
 		Followers: []speaker.Follower{d.ports}, Passed: d.health.pass,
 	}
 	if path.kernel != nil {
-		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: audit, Log: log}
+		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: f.audit, Log: log}
 	}
 	return d, nil
+}
+
+// take returns the cluster as it is now, with what is known of the nodes whose
+// speakers are lost.
+func (d *daemon) take() (snapshot.Snapshot, bool) {
+	s, ok := d.source.Take()
+	if ok {
+		s.Lost = d.prober.Judge(s.Lost, s.Nodes)
+	}
+	return s, ok
 }
 
 // facts returns what a speaker can do just now, its links included.
@@ -141,6 +153,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.source.Run(rest) })
 	g.Go(func() error { return d.arp.Run(rest) })
 	g.Go(func() error { return d.hello.Run(rest) })
+	g.Go(func() error { return d.prober.Run(rest) })
 	g.Go(func() error { return d.ports.Run(rest) })
 	g.Go(func() error { return d.health.serve(rest) })
 	g.Go(func() error {

@@ -3,13 +3,10 @@ package ipvs
 import (
 	"context"
 	"fmt"
-	"io"
 	"os/exec"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
 )
 
@@ -48,8 +45,3 @@ func modprobe(modules ...string) error {
 	}
 	return nil
 }
-
-// quietMoby stops moby/ipvs from writing to standard error that it could not
-// run modprobe: it does so even where IPVS is built in, and Probe has said all
-// there is to say. Nobody else in Herald uses logrus.
-var quietMoby = sync.OnceFunc(func() { logrus.SetOutput(io.Discard) })

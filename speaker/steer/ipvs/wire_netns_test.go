@@ -34,7 +34,6 @@ func newWire(t testing.TB, n *nettest.Namespace) *wire {
 // newMoby opens moby/ipvs in n until t ends.
 func newMoby(t testing.TB, n *nettest.Namespace) *moby.Handle {
 	t.Helper()
-	quietMoby()
 	h, err := moby.New(fmt.Sprintf("/proc/self/fd/%d", n.FD()))
 	if err != nil {
 		t.Fatalf("New() = %v", err)
