@@ -10,13 +10,11 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-
-	"github.com/herald-lb/herald/speaker/steer"
 )
 
 // A batch is what a plan takes out of each set of one family, and puts in.
 type batch struct {
-	addrs, servers, ends, idle, pods, live, ids, limited, sources difference
+	addrs, servers, ports, ends, idle, pods, live, ids, limited, sources difference
 }
 
 type difference struct {
@@ -26,7 +24,7 @@ type difference struct {
 
 // sets returns the differences in the order in which they are made.
 func (b *batch) sets() []*difference {
-	return []*difference{&b.pods, &b.ends, &b.idle, &b.ids, &b.live, &b.sources, &b.limited, &b.servers, &b.addrs}
+	return []*difference{&b.pods, &b.ends, &b.idle, &b.ids, &b.live, &b.sources, &b.limited, &b.servers, &b.ports, &b.addrs}
 }
 
 // batch turns p into elements.
@@ -34,6 +32,7 @@ func (p *plan) batch(f family) *batch {
 	b := &batch{
 		addrs:   difference{set: addrsSet(f)},
 		servers: difference{set: serversSet(f)},
+		ports:   difference{set: portsSet(f)},
 		ends:    difference{set: endsSet(f)},
 		idle:    difference{set: idleSet(f)},
 		pods:    difference{set: podsSet(f)},
@@ -71,12 +70,7 @@ func (d *difference) change(in bool, elements ...nftables.SetElement) {
 
 func (b *batch) edit(e edit) {
 	if e.server() {
-		if e.old.chain != "" {
-			b.servers.change(false, nftables.SetElement{Key: serverKey(e.virtual)})
-		}
-		if e.new.chain != "" {
-			b.servers.change(true, serverElement(e.virtual, e.new))
-		}
+		b.server(e)
 	}
 	v := e.virtual
 	exchange(&b.ends, e.old.slots, e.new.slots, compareSlots, func(s slot) nftables.SetElement {
@@ -111,9 +105,19 @@ func exchange[T any](d *difference, old, new []T, compare func(a, b T) int, elem
 	}
 }
 
-func serverElement(v steer.Virtual, e elements) nftables.SetElement {
-	return nftables.SetElement{Key: serverKey(v), Comment: e.comment,
-		VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: e.chain}}
+// server exchanges the element of the server itself.
+func (b *batch) server(e edit) {
+	d, key := &b.servers, serverKey(e.virtual)
+	if e.virtual.Addr.Addr().IsUnspecified() {
+		d, key = &b.ports, key[e.virtual.Addr.Addr().BitLen()/8:]
+	}
+	if e.old.chain != "" {
+		d.change(false, nftables.SetElement{Key: key})
+	}
+	if e.new.chain != "" {
+		d.change(true, nftables.SetElement{Key: key, Comment: e.new.comment,
+			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: e.new.chain}})
+	}
 }
 
 // putHelpers makes chains that no element goes to yet.

@@ -134,9 +134,13 @@ func (e entrance) loadServer(at int) ([]expr.Any, int) {
 	if e.port {
 		addr = &expr.Immediate{Register: reg(at), Data: make([]byte, e.fam.addrLen())}
 	}
-	at += e.fam.words()
+	port, next := loadPort(at + e.fam.words())
+	return append([]expr.Any{addr}, port...), next
+}
+
+// loadPort loads protocol and port, and returns the register behind them.
+func loadPort(at int) ([]expr.Any, int) {
 	return []expr.Any{
-		addr,
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg(at)},
 		&expr.Payload{DestRegister: reg(at + 1), Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 	}, at + 2

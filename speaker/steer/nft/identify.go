@@ -20,14 +20,14 @@ type slotID struct{ index, id uint32 }
 // identify gives ids to the destinations of slots. A destination has the same
 // one again when it comes back, and keeps it whatever others do: only if two
 // draw the same has the later in their order to give way.
-func identify(slots []slot) (live []named, ids []slotID) {
+func identify(slots []slot, draw func(netip.AddrPort) uint32) (live []named, ids []slotID) {
 	reals := make([]netip.AddrPort, 0, len(slots))
 	for _, s := range slots {
 		reals = append(reals, s.real)
 	}
 	taken, byReal := map[uint32]bool{}, map[netip.AddrPort]uint32{}
 	for _, real := range once(reals, netip.AddrPort.Compare) {
-		id := idOf(real)
+		id := draw(real)
 		for taken[id] {
 			id++
 		}
@@ -41,7 +41,7 @@ func identify(slots []slot) (live []named, ids []slotID) {
 	return live, ids
 }
 
-// idOf returns the id of a destination, if nobody else has it.
+// idOf draws the id of a destination.
 func idOf(real netip.AddrPort) uint32 {
 	sum := fnv.New32a()
 	sum.Write(target(real))

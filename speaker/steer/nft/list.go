@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+
+	"github.com/herald-lb/herald/speaker/steer"
 )
 
 // list reads all elements of the table.
@@ -25,7 +27,7 @@ func (c *conn) list() (*listing, error) {
 			set  *nftables.Set
 			read func(family, nftables.SetElement) error
 		}{
-			{addrsSet(f), l.readAddr}, {serversSet(f), l.readServer}, {endsSet(f), l.readEnd},
+			{addrsSet(f), l.readAddr}, {serversSet(f), l.readServer}, {portsSet(f), l.readPort}, {endsSet(f), l.readEnd},
 			{idleSet(f), l.readIdle}, {podsSet(f), l.readPods}, {liveSet(f), l.readLive}, {idsSet(f), l.readID},
 			{limitedSet(f), l.readLimited}, {sourcesSet(f), l.readSource},
 		}
@@ -76,9 +78,25 @@ func (l *listing) readPods(_ family, e nftables.SetElement) error {
 
 func (l *listing) readServer(f family, e nftables.SetElement) error {
 	v, rest, err := f.cutServer(e.Key)
+	if err != nil || len(rest) > 0 || v.Addr.Addr().IsUnspecified() {
+		return errMalformed
+	}
+	l.goesTo(v, e)
+	return nil
+}
+
+// readPort completes the key by the address that stands for the node's.
+func (l *listing) readPort(f family, e nftables.SetElement) error {
+	v, rest, err := f.cutServer(append(f.unspecified().AsSlice(), e.Key...))
 	if err != nil || len(rest) > 0 {
 		return errMalformed
 	}
+	l.goesTo(v, e)
+	return nil
+}
+
+// goesTo notes where the element of v leads.
+func (l *listing) goesTo(v steer.Virtual, e nftables.SetElement) {
 	chain, err := verdictChain(e.Val)
 	if err != nil {
 		// Only somebody else makes a server that goes nowhere. What it goes
@@ -88,7 +106,6 @@ func (l *listing) readServer(f family, e nftables.SetElement) error {
 	r := l.rows[v]
 	r.chain, r.comment = chain, e.Comment
 	l.rows[v] = r
-	return nil
 }
 
 func (l *listing) readEnd(f family, e nftables.SetElement) error {

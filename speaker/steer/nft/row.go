@@ -106,7 +106,7 @@ func elementsFor(v steer.Virtual, r row, have []netip.AddrPort) elements {
 		}
 	}
 	if r.server.Affinity > 0 {
-		e.live, e.ids = identify(e.slots)
+		e.live, e.ids = identify(e.slots, idOf)
 	}
 	if r.exists {
 		e.limited = r.server.Sources != ""

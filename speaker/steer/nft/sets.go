@@ -42,6 +42,15 @@ func serversSet(f family) *nftables.Set {
 	return s
 }
 
+// portsSet has the servers of node ports. They are not in serversSet, whose
+// elements the kernel goes through, with each change, once for each rule that
+// looks them up (nft_lookup_validate).
+func portsSet(f family) *nftables.Set {
+	s := newSet(f, 11, "ports", protoType, portType)
+	s.IsMap, s.DataType = true, nftables.TypeVerdict
+	return s
+}
+
 func endsSet(f family) *nftables.Set {
 	s := newSet(f, 3, "ends", f.addrType(), protoType, portType, slotType)
 	s.IsMap, s.DataType = true, nftables.MustConcatSetType(f.addrType(), portType)
@@ -102,7 +111,7 @@ func sourcesSet(f family) *nftables.Set {
 func allSets() []*nftables.Set {
 	var sets []*nftables.Set
 	for _, f := range families {
-		sets = append(sets, addrsSet(f), serversSet(f), endsSet(f), idleSet(f), podsSet(f),
+		sets = append(sets, addrsSet(f), serversSet(f), portsSet(f), endsSet(f), idleSet(f), podsSet(f),
 			liveSet(f), idsSet(f), affinitySet(f), limitedSet(f), sourcesSet(f))
 	}
 	return sets

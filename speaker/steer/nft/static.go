@@ -92,8 +92,13 @@ func (e entrance) limitRules() [][]expr.Any {
 // the new element if it is being replaced at that very moment.
 func (e entrance) serviceRules() [][]expr.Any {
 	server, _ := e.loadServer(0)
+	set := serversSet(e.fam)
+	if e.port {
+		server, _ = loadPort(0)
+		set = portsSet(e.fam)
+	}
 	server = append(server, &expr.Lookup{SourceRegister: reg(0), IsDestRegSet: true,
-		DestRegister: unix.NFT_REG_VERDICT, SetName: serversSet(e.fam).Name})
+		DestRegister: unix.NFT_REG_VERDICT, SetName: set.Name})
 	rules := [][]expr.Any{server, server}
 	if !e.port {
 		rules = append(rules, echo(e.fam), goTo(refuse))
@@ -131,7 +136,7 @@ func refuseRules() [][]expr.Any {
 
 // postRules masquerade. The connection's bit says that the client is a pod of
 // this node: it needs to only if the endpoint, which is known now, is one too,
-// for its reply would go there directly. The bit is not left behind.
+// for its reply would go there directly. The bit stays on nothing that leaves.
 func postRules(mark uint32) [][]expr.Any {
 	var rules [][]expr.Any
 	for _, f := range families {
