@@ -14,13 +14,18 @@ import (
 	"github.com/herald-lb/herald/speaker/steer/kerneltest"
 )
 
+// lastPort is the source port that answers used last. It never uses one twice:
+// a udp connection that the kernel still tracks would go where it went before.
+var lastPort uint16 = 20000
+
 // answers asks n times from a source address, and fails unless always the same
 // pod answers, which sees that address. It returns the pod's name.
 func answers(t *testing.T, from *nettest.Namespace, source, network, addr string, n int) string {
 	t.Helper()
 	name := ""
 	for range n {
-		c, err := from.DialFrom(network, at(source, 0), addr)
+		lastPort++
+		c, err := from.DialFrom(network, at(source, lastPort), addr)
 		if err != nil {
 			t.Fatalf("%s asks %s %s: %v", source, network, addr, err)
 		}

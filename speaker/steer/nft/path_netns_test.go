@@ -292,10 +292,20 @@ func TestUDPClientThatWasEarlyIsServed(t *testing.T) {
 // over while a client connects without pause. Chains come and go each time,
 // which is when a packet could slip through unserved: see putHelpers.
 func TestNoPacketIsRefusedWhileDestinationsChange(t *testing.T) {
+	for name, server := range map[string]steer.Server{
+		"turns":    {Scheduler: "rr"},
+		"affinity": {Scheduler: "rr", Affinity: 600},
+	} {
+		t.Run(name, func(t *testing.T) { change(t, server) })
+	}
+}
+
+func change(t *testing.T, s steer.Server) {
 	l := newLab(t)
 	l.kernel.maxIdle = 0
 	w := worlds[0]
-	l.serve(t, w, "rr", false, w.targets[0])
+	l.set(t, w.vip, 80, s, w.targets[0])
+	l.apply(t, kerneltest.Addr(steer.Add, w.vip))
 	server := at(w.vip, 80) + "/tcp"
 	done := make(chan error, 1)
 	go func() {
