@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -9,13 +10,11 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-
-	"github.com/herald-lb/herald/speaker/steer"
 )
 
 // A batch is what a plan takes out of each set of one family, and puts in.
 type batch struct {
-	addrs, servers, ends, idle, pods difference
+	addrs, servers, ports, ends, idle, pods, live, ids, limited, sources difference
 }
 
 type difference struct {
@@ -25,7 +24,7 @@ type difference struct {
 
 // sets returns the differences in the order in which they are made.
 func (b *batch) sets() []*difference {
-	return []*difference{&b.pods, &b.ends, &b.idle, &b.servers, &b.addrs}
+	return []*difference{&b.pods, &b.ends, &b.idle, &b.ids, &b.live, &b.sources, &b.limited, &b.servers, &b.ports, &b.addrs}
 }
 
 // batch turns p into elements.
@@ -33,9 +32,14 @@ func (p *plan) batch(f family) *batch {
 	b := &batch{
 		addrs:   difference{set: addrsSet(f)},
 		servers: difference{set: serversSet(f)},
+		ports:   difference{set: portsSet(f)},
 		ends:    difference{set: endsSet(f)},
 		idle:    difference{set: idleSet(f)},
 		pods:    difference{set: podsSet(f)},
+		live:    difference{set: liveSet(f)},
+		ids:     difference{set: idsSet(f)},
+		limited: difference{set: limitedSet(f)},
+		sources: difference{set: sourcesSet(f)},
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(p.addrs), netip.Addr.Compare) {
 		if familyOf(a) == f {
@@ -66,33 +70,54 @@ func (d *difference) change(in bool, elements ...nftables.SetElement) {
 
 func (b *batch) edit(e edit) {
 	if e.server() {
-		if e.old.chain != "" {
-			b.servers.change(false, nftables.SetElement{Key: serverKey(e.virtual)})
-		}
-		if e.new.chain != "" {
-			b.servers.change(true, serverElement(e.virtual, e.new))
-		}
+		b.server(e)
 	}
-	del, add := e.slots()
-	for _, s := range del {
-		b.ends.change(false, nftables.SetElement{Key: slotKey(e.virtual, s.index)})
+	v := e.virtual
+	exchange(&b.ends, e.old.slots, e.new.slots, compareSlots, func(s slot) nftables.SetElement {
+		return nftables.SetElement{Key: slotKey(v, s.index), Val: target(s.real), Comment: weightComment(s.weight)}
+	})
+	exchange(&b.idle, e.old.idle, e.new.idle, netip.AddrPort.Compare, func(real netip.AddrPort) nftables.SetElement {
+		return nftables.SetElement{Key: idleKey(v, real)}
+	})
+	exchange(&b.live, e.old.live, e.new.live, compareNamed, func(n named) nftables.SetElement {
+		return nftables.SetElement{Key: slotKey(v, n.id), Val: target(n.real)}
+	})
+	exchange(&b.ids, e.old.ids, e.new.ids, compareSlotIDs, func(s slotID) nftables.SetElement {
+		return nftables.SetElement{Key: slotKey(v, s.index), Val: binary.NativeEndian.AppendUint32(nil, s.id)}
+	})
+	if e.old.limited != e.new.limited {
+		b.limited.change(e.new.limited, nftables.SetElement{Key: serverKey(v)})
 	}
-	for _, s := range add {
-		b.ends.change(true, nftables.SetElement{
-			Key: slotKey(e.virtual, s.index), Val: target(s.real), Comment: weightComment(s.weight)})
+	exchange(&b.sources, e.old.sources, e.new.sources, comparePrefixes, func(p netip.Prefix) nftables.SetElement {
+		return sourceElement(v, p)
+	})
+}
+
+// exchange takes out what is old only and puts in what is new only. One that
+// differs is both: an element is not changed but replaced, in one transaction.
+func exchange[T any](d *difference, old, new []T, compare func(a, b T) int, element func(T) nftables.SetElement) {
+	for _, x := range without(old, new, compare) {
+		e := element(x)
+		d.change(false, nftables.SetElement{Key: e.Key, KeyEnd: e.KeyEnd})
 	}
-	gone, come := e.idle()
-	for _, real := range gone {
-		b.idle.change(false, nftables.SetElement{Key: idleKey(e.virtual, real)})
-	}
-	for _, real := range come {
-		b.idle.change(true, nftables.SetElement{Key: idleKey(e.virtual, real)})
+	for _, x := range without(new, old, compare) {
+		d.change(true, element(x))
 	}
 }
 
-func serverElement(v steer.Virtual, e elements) nftables.SetElement {
-	return nftables.SetElement{Key: serverKey(v), Comment: e.comment,
-		VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: e.chain}}
+// server exchanges the element of the server itself.
+func (b *batch) server(e edit) {
+	d, key := &b.servers, serverKey(e.virtual)
+	if e.virtual.Addr.Addr().IsUnspecified() {
+		d, key = &b.ports, key[e.virtual.Addr.Addr().BitLen()/8:]
+	}
+	if e.old.chain != "" {
+		d.change(false, nftables.SetElement{Key: key})
+	}
+	if e.new.chain != "" {
+		d.change(true, nftables.SetElement{Key: key, Comment: e.new.comment,
+			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: e.new.chain}})
+	}
 }
 
 // putHelpers makes chains that no element goes to yet.

@@ -3,9 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,8 +32,9 @@ func serverKey(v steer.Virtual) []byte {
 	return appendPort(b, v.Addr.Port())
 }
 
-// slotKey is the key of one slot of v in ends4 or ends6. The slot is a number
-// that numgen and hash leave in a register, hence in the order of the host.
+// slotKey is the key of one slot of v in ends4 or ends6, and of an id in live4
+// or live6. The slot is a number that numgen and hash leave in a register, hence
+// in the order of the host.
 func slotKey(v steer.Virtual, slot uint32) []byte {
 	return binary.NativeEndian.AppendUint32(serverKey(v), slot)
 }
@@ -72,6 +71,16 @@ func (f family) cutServer(b []byte) (steer.Virtual, []byte, error) {
 	return v, b[n+8:], nil
 }
 
+// cutSlotKey reads what slotKey has written.
+func (f family) cutSlotKey(b []byte) (steer.Virtual, uint32, error) {
+	v, rest, err := f.cutServer(b)
+	if err != nil {
+		return v, 0, err
+	}
+	n, err := cutSlot(rest)
+	return v, n, err
+}
+
 // cutSlot reads the end of what slotKey has written.
 func cutSlot(b []byte) (uint32, error) {
 	if len(b) != 4 {
@@ -94,38 +103,4 @@ func verdictChain(b []byte) (string, error) {
 		b = b[min(len(b), (size+3)&^3):] // attributes are aligned to four bytes
 	}
 	return "", errMalformed
-}
-
-// serverComment is "rr" or "rr snat".
-func serverComment(s steer.Server) string {
-	if s.SNAT {
-		return s.Scheduler + " snat"
-	}
-	return s.Scheduler
-}
-
-func parseServerComment(comment string) steer.Server {
-	scheduler, snat := strings.CutSuffix(comment, " snat")
-	return steer.Server{Scheduler: scheduler, SNAT: snat}
-}
-
-// weightComment is "" for weight 1, which nearly all have, else "weight 3".
-func weightComment(weight int) string {
-	if weight == 1 {
-		return ""
-	}
-	return fmt.Sprintf("weight %d", weight)
-}
-
-// parseWeightComment returns 0, which no slot has, for what is not a weight.
-func parseWeightComment(comment string) int {
-	if comment == "" {
-		return 1
-	}
-	digits, ok := strings.CutPrefix(comment, "weight ")
-	weight, err := strconv.ParseUint(digits, 10, 16)
-	if !ok || err != nil {
-		return 0
-	}
-	return int(weight)
 }

@@ -30,37 +30,54 @@ func (k *Kernel) settle() error {
 	defer h.Close()
 	var errs []error
 	for _, f := range families {
-		wanted := astray{}
-		for v := range k.stale {
-			if familyOf(v.Addr.Addr()) == f {
-				wanted[v] = k.have.rows[v].row().dests
-			}
-		}
-		if len(wanted) == 0 {
-			continue
-		}
-		inet := netlink.InetFamily(unix.AF_INET)
-		if f == v6 {
-			inet = unix.AF_INET6
-		}
-		// An interrupted listing has done part of it; the rest is for later.
-		if _, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, inet, wanted); err != nil {
-			errs = append(errs, fmt.Errorf("deleting udp connections to endpoints that are gone: %w", err))
-		}
+		errs = append(errs, wrap("deleting udp connections to endpoints that are gone", k.settleFamily(h, f)))
 	}
-	if len(errs) == 0 {
+	err = errors.Join(errs...)
+	if err == nil {
 		clear(k.stale)
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-// conntrack opens a socket to the connection tracker.
+// settleFamily does for f. An interrupted listing has done part of it; the
+// rest is for later.
+func (k *Kernel) settleFamily(h *netlink.Handle, f family) error {
+	wanted := astray{servers: map[steer.Virtual]map[netip.AddrPort]int{}}
+	ports := false
+	for v := range k.stale {
+		if familyOf(v.Addr.Addr()) == f {
+			wanted.servers[v] = k.have.rows[v].row().dests
+			ports = ports || v.Addr.Addr().IsUnspecified()
+		}
+	}
+	if len(wanted.servers) == 0 {
+		return nil
+	}
+	inet := unix.AF_INET
+	if f == v6 {
+		inet = unix.AF_INET6
+	}
+	if ports {
+		addrs, err := h.AddrList(nil, inet)
+		if err != nil {
+			return fmt.Errorf("listing the addresses of the node: %w", err)
+		}
+		wanted.node = map[netip.Addr]bool{}
+		for _, a := range addrs {
+			wanted.node[addrPort(a.IP, 0).Addr()] = true
+		}
+	}
+	_, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(inet), wanted)
+	return err
+}
+
+// conntrack opens sockets to the connection tracker, and for addresses.
 func (k *Kernel) conntrack() (*netlink.Handle, error) {
 	if k.options.NetNS == 0 {
-		h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
+		h, err := netlink.NewHandle(unix.NETLINK_NETFILTER, unix.NETLINK_ROUTE)
 		return h, wrap("opening a conntrack socket", err)
 	}
-	h, err := netlink.NewHandleAt(netns.NsHandle(k.options.NetNS), unix.NETLINK_NETFILTER)
+	h, err := netlink.NewHandleAt(netns.NsHandle(k.options.NetNS), unix.NETLINK_NETFILTER, unix.NETLINK_ROUTE)
 	return h, wrap("opening a conntrack socket", err)
 }
 
@@ -71,9 +88,12 @@ func wrap(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// astray are servers with their destinations. It matches a connection to one
-// of them that is not with one of its destinations; weight 0 is one.
-type astray map[steer.Virtual]map[netip.AddrPort]int
+// astray matches a connection to one of servers that is not with one of its
+// destinations; weight 0 is one.
+type astray struct {
+	servers map[steer.Virtual]map[netip.AddrPort]int
+	node    map[netip.Addr]bool // addresses of the node, at which node ports are
+}
 
 // MatchConntrackFlow implements [netlink.CustomConntrackFilter].
 func (a astray) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
@@ -81,7 +101,10 @@ func (a astray) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 		Addr:  addrPort(flow.Forward.DstIP, flow.Forward.DstPort),
 		Proto: snapshot.Proto(flow.Forward.Protocol),
 	}
-	dests, ours := a[v]
+	if a.node[v.Addr.Addr()] {
+		v.Addr = netip.AddrPortFrom(familyOf(v.Addr.Addr()).unspecified(), v.Addr.Port())
+	}
+	dests, ours := a.servers[v]
 	if !ours {
 		return false
 	}

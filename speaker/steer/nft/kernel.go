@@ -57,7 +57,9 @@ func (k *Kernel) Name() string { return "nft" }
 func (k *Kernel) Self() steer.Self { return steer.Self{} }
 
 // Lacks implements [steer.Kernel].
-func (k *Kernel) Lacks() []string { return nil }
+func (k *Kernel) Lacks() []string {
+	return []string{"this kernel steers with nftables: with externalTrafficPolicy Cluster no client's address is kept, and least-connection schedulers choose at random"}
+}
 
 // Prepare implements [steer.Kernel]. A table that is right is not written to;
 // one whose rules somebody changed keeps its elements; one of another make is
@@ -275,36 +277,6 @@ func (k *Kernel) Close() error {
 	err := k.conn.CloseLasting()
 	k.conn = nil
 	return err
-}
-
-// Probe says why nftables cannot steer in the network namespace of the
-// process; nil if it can. It makes all that a Kernel makes under another name
-// and deletes it again in the same transaction, so that nobody ever sees it.
-func Probe() error {
-	c, err := dial(0)
-	if err != nil {
-		return err
-	}
-	defer c.CloseLasting()
-	c.table = &nftables.Table{Name: tableName + "-probe", Family: nftables.TableFamilyINet}
-	if err := c.limit(context.Background()); err != nil {
-		return err
-	}
-	chains := staticChains(DefaultMark)
-	for _, f := range families {
-		for _, d := range []draw{byTurn, atRandom, bySource, byFlow} {
-			chains = append(chains, helper{fam: f, draw: d, n: 2}.chain(DefaultMark))
-		}
-	}
-	if err := c.putAll(chains); err != nil {
-		return err
-	}
-	c.DelTable(c.table)
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("trying nftables (it takes NET_ADMIN and a kernel with "+
-			"nf_tables, nft_nat, nft_masq, nft_redir, nft_reject_inet, nft_numgen, nft_hash): %w", err)
-	}
-	return nil
 }
 
 // connect returns the socket, opening it if need be.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker/steer"
 	"github.com/herald-lb/herald/speaker/steer/kerneltest"
@@ -69,6 +70,22 @@ func rows() []steer.Change {
 				kerneltest.Dest(steer.Add, virtual, strings.Replace(target, "%", "3", 1), 3))
 		}
 	}
+	for virtual, server := range map[string]steer.Server{
+		"192.0.2.1:90/tcp":     {Scheduler: "rr", Affinity: 600, Sources: "10.0.0.0/8 192.0.2.128/25"},
+		"192.0.2.1:91/udp":     {Scheduler: "mh", Flags: config.SchedulerPort, Affinity: 10800, SNAT: true},
+		"[2001:db8::1]:90/tcp": {Scheduler: "sh", Affinity: 600, Sources: "2001:db8::/32"},
+		"[2001:db8::1]:91/udp": {Scheduler: "mh", Flags: config.SchedulerPort | config.SchedulerFallback, Affinity: 7},
+		"0.0.0.0:30080/tcp":    {Scheduler: "rr", SNAT: true, Affinity: 86400},
+		"[::]:30080/tcp":       {Scheduler: "mh", Flags: config.SchedulerPort, Sources: steer.Nobody},
+	} {
+		target := "10.0.0.%:8080"
+		if strings.HasPrefix(virtual, "[") {
+			target = "[fd00::%]:8080"
+		}
+		changes = append(changes, kerneltest.Set(steer.Add, virtual, server),
+			kerneltest.Dest(steer.Add, virtual, strings.Replace(target, "%", "1", 1), 1),
+			kerneltest.Dest(steer.Add, virtual, strings.Replace(target, "%", "2", 1), 3))
+	}
 	return append(changes, kerneltest.Addr(steer.Add, "192.0.2.1"), kerneltest.Addr(steer.Add, "2001:db8::1"))
 }
 
@@ -118,7 +135,7 @@ func TestRepair(t *testing.T) {
 		{"the rules are flushed", "flush table inet herald"},
 		{"the rules of one chain are flushed", "flush chain inet herald prerouting"},
 		{"a rule is added", "insert rule inet herald v4-service drop"},
-		{"a rule is added to a helper", "insert rule inet herald v4-flow-4 drop"},
+		{"a rule is added to a helper", "insert rule inet herald v4-source-4 drop"},
 		{"a chain is added", "add chain inet herald mine; add rule inet herald mine drop"},
 		{"a chain is added that elements go to", "add chain inet herald mine; " +
 			"add element inet herald servers4 { 192.0.2.9 . tcp . 80 : goto mine }"},
@@ -133,6 +150,13 @@ func TestRepair(t *testing.T) {
 		{"the servers are flushed", "flush map inet herald servers4"},
 		{"the slots are flushed", "flush map inet herald ends6"},
 		{"the prefixes are flushed", "flush set inet herald pods4"},
+		{"who may connect is flushed", "flush set inet herald sources4"},
+		{"nobody is kept out", "flush set inet herald limited6; flush set inet herald sources6"},
+		{"somebody else is let in", "add element inet herald sources4 { 192.0.2.1 . tcp . 90 . 172.16.0.0/12 }"},
+		{"the ids are flushed", "flush map inet herald ids4; flush map inet herald live6"},
+		{"an id is another's", "delete element inet herald ids4 { 192.0.2.1 . tcp . 90 . 0 }; " +
+			"add element inet herald ids4 { 192.0.2.1 . tcp . 90 . 0 : 7 }"},
+		{"nothing is remembered", "flush map inet herald affinity4"},
 		{"an address is added", "add element inet herald addrs4 { 192.0.2.77 }"},
 		{"a server goes elsewhere", "delete element inet herald servers4 { 192.0.2.1 . tcp . 80 }; " +
 			"add element inet herald servers4 { 192.0.2.1 . tcp . 80 : drop }"},

@@ -27,14 +27,16 @@ type lab struct {
 // A world is what one family calls its addresses.
 type world struct {
 	name, vip, client string
+	second            string // another address of the client, for those who add it
+	node              string // an address of the node, as the client sees it
 	gateway           string // the node, as its pods see it
 	targets           []string
 }
 
 var worlds = []world{
-	{"v4", "203.0.113.1", "198.51.100.1", "10.244.1.1",
+	{"v4", "203.0.113.1", "198.51.100.1", "198.51.100.3", "198.51.100.2", "10.244.1.1",
 		[]string{"10.244.1.10", "10.244.1.11", "10.244.2.10"}},
-	{"v6", "2001:db8:f::1", "2001:db8:1::1", "fd10:244:1::1",
+	{"v6", "2001:db8:f::1", "2001:db8:1::1", "2001:db8:1::3", "2001:db8:1::2", "fd10:244:1::1",
 		[]string{"fd10:244:1::10", "fd10:244:1::11", "fd10:244:2::10"}},
 }
 
@@ -56,8 +58,10 @@ func newLab(t testing.TB) *lab {
 	l.node.Route(t, "10.244.2.0/24", "172.16.0.2")
 	l.node.Route(t, "fd10:244:2::/64", "fd16::2")
 	for _, w := range worlds {
-		l.client.Route(t, netip.PrefixFrom(netip.MustParseAddr(w.vip), netip.MustParseAddr(w.vip).BitLen()).String(),
-			map[string]string{"v4": "198.51.100.2", "v6": "2001:db8:1::2"}[w.name])
+		for _, addr := range []string{w.vip, w.gateway} {
+			a := netip.MustParseAddr(addr)
+			l.client.Route(t, netip.PrefixFrom(a, a.BitLen()).String(), w.node)
+		}
 		// A node has a default route, which is how it finds a source.
 		l.node.Route(t, "default", w.client)
 	}
@@ -117,6 +121,27 @@ func (l *lab) serve(t testing.TB, w world, scheduler string, snat bool, targets 
 			l.apply(t, kerneltest.Dest(steer.Add, at(w.vip, 80)+proto, at(target, 8080), 1))
 		}
 	}
+}
+
+// set adds a server, tcp and udp, with all that can be set on it.
+func (l *lab) set(t testing.TB, addr string, port uint16, s steer.Server, targets ...string) {
+	t.Helper()
+	for _, proto := range []string{"/tcp", "/udp"} {
+		l.apply(t, kerneltest.Set(steer.Add, at(addr, port)+proto, s))
+		for _, target := range targets {
+			l.apply(t, kerneltest.Dest(steer.Add, at(addr, port)+proto, at(target, 8080), 1))
+		}
+	}
+}
+
+// from asks once from a source address, and returns who answers.
+func from(n *nettest.Namespace, source, network, addr string) (nettest.Reply, error) {
+	c, err := n.DialFrom(network, at(source, 0), addr)
+	if err != nil {
+		return nettest.Reply{}, err
+	}
+	defer c.Close()
+	return c.Ask()
 }
 
 // ask gets n answers and counts them by the name of the pod. It checks that

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+
+	"github.com/herald-lb/herald/speaker/steer"
 )
 
 // list reads all elements of the table.
@@ -25,8 +27,9 @@ func (c *conn) list() (*listing, error) {
 			set  *nftables.Set
 			read func(family, nftables.SetElement) error
 		}{
-			{addrsSet(f), l.readAddr}, {serversSet(f), l.readServer}, {endsSet(f), l.readEnd},
-			{idleSet(f), l.readIdle}, {podsSet(f), l.readPods},
+			{addrsSet(f), l.readAddr}, {serversSet(f), l.readServer}, {portsSet(f), l.readPort}, {endsSet(f), l.readEnd},
+			{idleSet(f), l.readIdle}, {podsSet(f), l.readPods}, {liveSet(f), l.readLive}, {idsSet(f), l.readID},
+			{limitedSet(f), l.readLimited}, {sourcesSet(f), l.readSource},
 		}
 		for _, r := range readers {
 			if err := c.read(f, r.set, r.read); err != nil {
@@ -75,9 +78,25 @@ func (l *listing) readPods(_ family, e nftables.SetElement) error {
 
 func (l *listing) readServer(f family, e nftables.SetElement) error {
 	v, rest, err := f.cutServer(e.Key)
+	if err != nil || len(rest) > 0 || v.Addr.Addr().IsUnspecified() {
+		return errMalformed
+	}
+	l.goesTo(v, e)
+	return nil
+}
+
+// readPort completes the key by the address that stands for the node's.
+func (l *listing) readPort(f family, e nftables.SetElement) error {
+	v, rest, err := f.cutServer(append(f.unspecified().AsSlice(), e.Key...))
 	if err != nil || len(rest) > 0 {
 		return errMalformed
 	}
+	l.goesTo(v, e)
+	return nil
+}
+
+// goesTo notes where the element of v leads.
+func (l *listing) goesTo(v steer.Virtual, e nftables.SetElement) {
 	chain, err := verdictChain(e.Val)
 	if err != nil {
 		// Only somebody else makes a server that goes nowhere. What it goes
@@ -87,15 +106,10 @@ func (l *listing) readServer(f family, e nftables.SetElement) error {
 	r := l.rows[v]
 	r.chain, r.comment = chain, e.Comment
 	l.rows[v] = r
-	return nil
 }
 
 func (l *listing) readEnd(f family, e nftables.SetElement) error {
-	v, rest, err := f.cutServer(e.Key)
-	if err != nil {
-		return err
-	}
-	index, err := cutSlot(rest)
+	v, index, err := f.cutSlotKey(e.Key)
 	if err != nil {
 		return err
 	}
@@ -124,13 +138,74 @@ func (l *listing) readIdle(f family, e nftables.SetElement) error {
 	return nil
 }
 
+func (l *listing) readLive(f family, e nftables.SetElement) error {
+	v, id, err := f.cutSlotKey(e.Key)
+	if err != nil {
+		return err
+	}
+	real, rest, err := f.cutTarget(e.Val)
+	if err != nil || len(rest) > 0 {
+		return errMalformed
+	}
+	r := l.rows[v]
+	r.live = append(r.live, named{id, real})
+	l.rows[v] = r
+	return nil
+}
+
+func (l *listing) readID(f family, e nftables.SetElement) error {
+	v, index, err := f.cutSlotKey(e.Key)
+	if err != nil {
+		return err
+	}
+	id, err := cutSlot(e.Val)
+	if err != nil {
+		return err
+	}
+	r := l.rows[v]
+	r.ids = append(r.ids, slotID{index, id})
+	l.rows[v] = r
+	return nil
+}
+
+func (l *listing) readLimited(f family, e nftables.SetElement) error {
+	v, rest, err := f.cutServer(e.Key)
+	if err != nil || len(rest) > 0 {
+		return errMalformed
+	}
+	r := l.rows[v]
+	r.limited = true
+	l.rows[v] = r
+	return nil
+}
+
+func (l *listing) readSource(f family, e nftables.SetElement) error {
+	v, clients, err := f.cutSource(e.Key, e.KeyEnd)
+	if err != nil {
+		return err
+	}
+	r := l.rows[v]
+	r.sources = append(r.sources, clients)
+	l.rows[v] = r
+	return nil
+}
+
 // tidy puts what was read into order. A listing may hold an element twice, if
 // the kernel's hash table grew meanwhile (nft_rhash_walk begins anew then).
 func (l *listing) tidy() {
 	for v, e := range l.rows {
-		slices.SortFunc(e.slots, compareSlots)
-		slices.SortFunc(e.idle, netip.AddrPort.Compare)
-		l.rows[v] = elements{e.chain, e.comment, slices.Compact(e.slots), slices.Compact(e.idle)}
+		e.slots = once(e.slots, compareSlots)
+		e.idle = once(e.idle, netip.AddrPort.Compare)
+		e.live = once(e.live, compareNamed)
+		e.ids = once(e.ids, compareSlotIDs)
+		e.sources = once(e.sources, comparePrefixes)
+		l.rows[v] = e
 		l.goTo(e.chain, 1)
 	}
+}
+
+// once sorts a, and leaves each in it once.
+func once[T comparable](a []T, compare func(a, b T) int) []T {
+	slices.SortFunc(a, compare)
+	return slices.Compact(a)
 }

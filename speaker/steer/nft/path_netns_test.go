@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker/steer"
 	"github.com/herald-lb/herald/speaker/steer/kerneltest"
@@ -138,28 +139,30 @@ func TestWeightsAreShares(t *testing.T) {
 func TestHashesChooseAlikeOnEveryNode(t *testing.T) {
 	one, two := newLab(t), newLab(t)
 	for _, w := range worlds {
-		for scheduler, port := range map[string]uint16{"sh": 80, "mh": 81} {
+		hashes := map[uint16]steer.Server{80: {Scheduler: "sh"}, 81: {Scheduler: "mh", Flags: config.SchedulerPort},
+			82: {Scheduler: "mh", Flags: config.SchedulerFallback}, 83: {Scheduler: "sh", Flags: config.SchedulerPort}}
+		for port, s := range hashes {
 			server := at(w.vip, port) + "/tcp"
 			for i, l := range []*lab{one, two} {
 				// The order in which rows come must not matter.
 				first, second := at(w.targets[i], 8080), at(w.targets[1-i], 8080)
-				l.apply(t, kerneltest.Server(steer.Add, server, scheduler, false),
+				l.apply(t, kerneltest.Set(steer.Add, server, s),
 					kerneltest.Dest(steer.Add, server, first, 1), kerneltest.Dest(steer.Add, server, second, 1))
 				if port == 80 {
 					l.apply(t, kerneltest.Addr(steer.Add, w.vip))
 				}
 			}
 		}
-		for scheduler, port := range map[string]uint16{"sh": 80, "mh": 81} {
+		for port, s := range hashes {
 			var answers [2][]string
 			for i, l := range []*lab{one, two} {
 				answers[i] = fromPorts(t, l.client, w, port)
 			}
 			if fmt.Sprint(answers[0]) != fmt.Sprint(answers[1]) {
-				t.Errorf("%s %s: the nodes answer\n%v\n%v", w.name, scheduler, answers[0], answers[1])
+				t.Errorf("%s %s: the nodes answer\n%v\n%v", w.name, s, answers[0], answers[1])
 			}
-			if spread := distinct(answers[0]); (spread == 1) != (scheduler == "sh") {
-				t.Errorf("%s %s: %d pods answer one client", w.name, scheduler, spread)
+			if spread := distinct(answers[0]); (spread == 1) != (s.Flags&config.SchedulerPort == 0) {
+				t.Errorf("%s %s: %d pods answer one client", w.name, s, spread)
 			}
 		}
 	}
@@ -289,10 +292,20 @@ func TestUDPClientThatWasEarlyIsServed(t *testing.T) {
 // over while a client connects without pause. Chains come and go each time,
 // which is when a packet could slip through unserved: see putHelpers.
 func TestNoPacketIsRefusedWhileDestinationsChange(t *testing.T) {
+	for name, server := range map[string]steer.Server{
+		"turns":    {Scheduler: "rr"},
+		"affinity": {Scheduler: "rr", Affinity: 600},
+	} {
+		t.Run(name, func(t *testing.T) { change(t, server) })
+	}
+}
+
+func change(t *testing.T, s steer.Server) {
 	l := newLab(t)
 	l.kernel.maxIdle = 0
 	w := worlds[0]
-	l.serve(t, w, "rr", false, w.targets[0])
+	l.set(t, w.vip, 80, s, w.targets[0])
+	l.apply(t, kerneltest.Addr(steer.Add, w.vip))
 	server := at(w.vip, 80) + "/tcp"
 	done := make(chan error, 1)
 	go func() {

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -212,21 +213,16 @@ func check(c steer.Change) error {
 	if err := steer.Check(c); err != nil {
 		return err
 	}
+	switch {
+	case c.Kind() == steer.KindNode:
+		return errors.New("there are no tunnels with nftables")
+	case c.Virtual.Tier != steer.Single:
+		return fmt.Errorf("there is no %s server with nftables", c.Virtual.Tier)
+	}
 	if c.Kind() == steer.KindServer && c.Verb != steer.Del && !nameable(c.Server.Scheduler) {
 		return fmt.Errorf("scheduler %q is no name of one", c.Server.Scheduler)
 	}
 	return nil
-}
-
-// nameable is whether the kernel could have a scheduler of that name
-// (IP_VS_SCHEDNAME_MAXLEN is 16).
-func nameable(scheduler string) bool {
-	for _, c := range scheduler {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
-	}
-	return scheduler != "" && len(scheduler) < 16
 }
 
 // overlap refuses a prefix that overlaps one that is there: an interval set

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/speaker/steer"
 	"github.com/herald-lb/herald/speaker/steer/kerneltest"
 )
@@ -50,6 +51,10 @@ func TestOneChangeTouchesFewElements(t *testing.T) {
 		{"SNAT begins", kerneltest.Server(steer.Set, web, "rr", true), 1, 1},
 		{"nothing changes", kerneltest.Server(steer.Set, web, "rr", false), 0, 0},
 		{"another server comes", kerneltest.Server(steer.Add, "192.0.2.1:443/tcp", "rr", false), 0, 1},
+		{"affinity begins: an id for each, and by slot", kerneltest.Set(steer.Set, web, steer.Server{Scheduler: "rr", Affinity: 60}), 1, 7},
+		{"who may connect is said", kerneltest.Set(steer.Set, web, steer.Server{Scheduler: "rr", Sources: "10.0.0.0/8 192.0.2.0/24"}), 0, 3},
+		{"nobody may connect any more", kerneltest.Set(steer.Set, web, steer.Server{Scheduler: "rr", Sources: steer.Nobody}), 0, 1},
+		{"a node port comes", kerneltest.Server(steer.Add, "0.0.0.0:30080/tcp", "rr", false), 0, 1},
 		{"all goes", kerneltest.Server(steer.Del, web, "", false), 4, 0},
 	}
 	for _, tt := range tests {
@@ -94,6 +99,10 @@ func TestPlanRefuses(t *testing.T) {
 	}{
 		{"a prefix within another", kerneltest.Pods(steer.Add, "10.244.1.0/24")},
 		{"a prefix around another", kerneltest.Pods(steer.Add, "10.0.0.0/8")},
+		{"a node, for there are no tunnels", kerneltest.Node(steer.Add, "192.168.0.11")},
+		{"to forget a node", kerneltest.Node(steer.Del, "192.168.0.11")},
+		{"a server of the front", kerneltest.Server(steer.Add, "front "+web, "mh", false)},
+		{"a destination of the back", kerneltest.Dest(steer.Add, "back "+web, "10.0.0.7:8080", 1)},
 		{"a scheduler that could not be read back", kerneltest.Server(steer.Add, web, "rr snat", false)},
 	}
 	for _, tt := range tests {
@@ -121,7 +130,9 @@ func TestWhatIsUndoneIsNothing(t *testing.T) {
 // TestTamperingIsListed changes single elements, as somebody with nft could.
 func TestTamperingIsListed(t *testing.T) {
 	v := kerneltest.Virtual(web)
-	changes := []steer.Change{kerneltest.Server(steer.Add, web, "rr", false), add('a', 1), add('b', 2), add('c', 0)}
+	changes := []steer.Change{
+		kerneltest.Set(steer.Add, web, steer.Server{Scheduler: "rr", Affinity: 60, Sources: "10.0.0.0/8 192.0.2.0/24"}),
+		add('a', 1), add('b', 2), add('c', 0)}
 	want := listed(t, changes...).table()
 	tests := []struct {
 		name   string
@@ -136,6 +147,16 @@ func TestTamperingIsListed(t *testing.T) {
 		{"a slot too many", func(e *elements) { e.slots = append(e.slots, slot{9, real('a'), 1}) }},
 		{"a slot with another weight", func(e *elements) { e.slots[1].weight = 7 }},
 		{"a slot without a weight", func(e *elements) { e.slots[0].weight = 0 }},
+		{"an id is gone", func(e *elements) { e.ids = e.ids[1:] }},
+		{"an id is another's", func(e *elements) { e.ids = []slotID{{0, e.ids[1].id}, e.ids[1], e.ids[2]} }},
+		{"a destination has no id", func(e *elements) { e.live = e.live[1:] }},
+		{"a destination has another id", func(e *elements) { e.live = []named{{7, e.live[0].real}, e.live[1]} }},
+		{"it lets everybody in", func(e *elements) { e.limited = false }},
+		{"it lets fewer in", func(e *elements) { e.sources = e.sources[1:] }},
+		{"it lets nobody in", func(e *elements) { e.sources = nil }},
+		{"it lets more in", func(e *elements) {
+			e.sources = append(slices.Clone(e.sources), netip.MustParsePrefix("198.51.100.0/24"))
+		}},
 		{"a drained one is gone", func(e *elements) { e.idle = nil }},
 		{"one is drained and not", func(e *elements) { e.idle = append(e.idle, e.slots[0].real) }},
 	}
@@ -199,11 +220,16 @@ func TestElementsSayAll(t *testing.T) {
 
 func anyChange(r *rand.Rand) steer.Change {
 	c := steer.Change{Verb: []steer.Verb{steer.Add, steer.Set, steer.Del}[r.IntN(3)],
-		Virtual: kerneltest.Virtual([]string{web, "192.0.2.2:80/tcp"}[r.IntN(2)])}
+		Virtual: kerneltest.Virtual([]string{web, "0.0.0.0:30080/tcp"}[r.IntN(2)])}
 	if r.IntN(4) > 0 {
 		c.Real, c.Weight = netip.AddrPort(real(byte('a'+r.IntN(5)))), r.IntN(4)
 		return c
 	}
-	c.Server = steer.Server{Scheduler: []string{"rr", "mh", "lc"}[r.IntN(3)], SNAT: r.IntN(2) == 0}
+	c.Server = steer.Server{Scheduler: []string{"rr", "mh", "lc"}[r.IntN(3)], SNAT: r.IntN(2) == 0,
+		Affinity: []uint32{0, 60, 600}[r.IntN(3)],
+		Sources:  []steer.Sources{"", "10.0.0.0/8", "10.0.0.0/8 192.0.2.0/24", steer.Nobody}[r.IntN(4)]}
+	if c.Server.Scheduler == "mh" {
+		c.Server.Flags = config.SchedulerFlags(r.IntN(4))
+	}
 	return c
 }

@@ -7,8 +7,10 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 )
 
 // A state is how far the table is what it has to be.
@@ -99,7 +101,7 @@ func sameSets(have, want []*nftables.Set) bool {
 	for _, w := range want {
 		h := byName[w.Name]
 		if h == nil || h.IsMap != w.IsMap || h.Interval != w.Interval || h.Concatenation != w.Concatenation ||
-			h.HasTimeout {
+			h.HasTimeout != w.HasTimeout || h.Dynamic != w.Dynamic || w.Size > 0 && h.Size != w.Size {
 			return false
 		}
 		if w.DataType != nftables.TypeVerdict && (h.KeyType != w.KeyType || h.DataType != w.DataType) {
@@ -122,11 +124,31 @@ func (c *conn) sameChain(have *nftables.Chain, want chain) (bool, error) {
 		return false, nil
 	}
 	for i, r := range rules {
-		if !reflect.DeepEqual(r.Exprs, want.rules[i]) {
+		if !reflect.DeepEqual(sameable(r.Exprs), sameable(want.rules[i])) {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// sameable returns a rule as it compares. Timeouts are rounded to seconds: the
+// kernel counts in ticks, of which some kernels have 300 a second. What sets the
+// mark of a connection is read back by google/nftables without its register.
+func sameable(rule []expr.Any) []expr.Any {
+	same := slices.Clone(rule)
+	for i, e := range rule {
+		switch e := e.(type) {
+		case *expr.Dynset:
+			d := *e
+			d.Timeout = d.Timeout.Round(time.Second)
+			same[i] = &d
+		case *expr.Ct:
+			if e.SourceRegister {
+				same[i] = &expr.Ct{Key: e.Key}
+			}
+		}
+	}
+	return same
 }
 
 func sameHook(have *nftables.Chain, want chain) bool {

@@ -23,12 +23,18 @@ type slot struct {
 	weight int
 }
 
-// elements are all elements in the kernel that make one row.
+// elements are all elements in the kernel that make one row. Lists are sorted.
 type elements struct {
 	chain   string // that servers4 or servers6 goes to; "" if it has no element
 	comment string
-	slots   []slot           // by index
-	idle    []netip.AddrPort // in order
+	slots   []slot // by index
+	idle    []netip.AddrPort
+	limited bool // whether only sources are let in
+	sources []netip.Prefix
+	// With affinity only: the ids of the destinations that are not idle, in
+	// their order, and by slot.
+	live []named
+	ids  []slotID
 }
 
 // row returns what e says.
@@ -36,6 +42,7 @@ func (e elements) row() row {
 	r := row{exists: e.chain != "", dests: make(map[netip.AddrPort]int, len(e.slots)+len(e.idle))}
 	if r.exists {
 		r.server = parseServerComment(e.comment)
+		r.server.Sources = e.letsIn()
 	}
 	for _, real := range e.idle {
 		r.dests[real] = 0
@@ -44,6 +51,17 @@ func (e elements) row() row {
 		r.dests[s.real] = s.weight
 	}
 	return r
+}
+
+// letsIn returns who may connect.
+func (e elements) letsIn() steer.Sources {
+	if len(e.sources) > 0 {
+		return steer.SourcesOf(e.sources, e.sources[0].Addr().Is6())
+	}
+	if e.limited {
+		return steer.Nobody
+	}
+	return ""
 }
 
 // reals returns the destinations by slot.
@@ -66,19 +84,20 @@ func (e elements) sound(v steer.Virtual) bool {
 
 func (e elements) equal(o elements) bool {
 	return e.chain == o.chain && e.comment == o.comment &&
-		slices.Equal(e.slots, o.slots) && slices.Equal(e.idle, o.idle)
+		slices.Equal(e.slots, o.slots) && slices.Equal(e.idle, o.idle) && slices.Equal(e.live, o.live) &&
+		slices.Equal(e.ids, o.ids) && e.limited == o.limited && slices.Equal(e.sources, o.sources)
 }
 
 // empty is whether there is no element.
 func (e elements) empty() bool {
-	return e.chain == "" && len(e.slots) == 0 && len(e.idle) == 0
+	return e.chain == "" && len(e.slots)+len(e.idle)+len(e.live)+len(e.ids)+len(e.sources) == 0 && !e.limited
 }
 
 // elementsFor returns the elements that make r of v, where have are the slots
 // it has at present.
 func elementsFor(v steer.Virtual, r row, have []netip.AddrPort) elements {
 	var e elements
-	for i, real := range arrange(have, r.dests, drawOf(r.server.Scheduler)) {
+	for i, real := range arrange(have, r.dests, drawOf(r.server)) {
 		e.slots = append(e.slots, slot{uint32(i), real, r.dests[real]})
 	}
 	for _, real := range slices.SortedFunc(maps.Keys(r.dests), netip.AddrPort.Compare) {
@@ -86,7 +105,13 @@ func elementsFor(v steer.Virtual, r row, have []netip.AddrPort) elements {
 			e.idle = append(e.idle, real)
 		}
 	}
+	if r.server.Affinity > 0 {
+		e.live, e.ids = identify(e.slots, idOf)
+	}
 	if r.exists {
+		e.limited = r.server.Sources != ""
+		e.sources, _ = r.server.Sources.Prefixes()
+
 		e.comment, e.chain = serverComment(r.server), refuse
 		if n := len(e.slots); n > 0 {
 			e.chain = helperFor(v, r.server, n).String()
@@ -101,17 +126,9 @@ type edit struct {
 	old, new elements
 }
 
-// slots returns the slots to take out and to put in. One that differs is in
-// both: an element is not changed but replaced, in one transaction.
-func (e edit) slots() (del, add []slot) {
-	return without(e.old.slots, e.new.slots, compareSlots),
-		without(e.new.slots, e.old.slots, compareSlots)
-}
-
-// idle does for drained destinations what slots does.
-func (e edit) idle() (del, add []netip.AddrPort) {
-	return without(e.old.idle, e.new.idle, netip.AddrPort.Compare),
-		without(e.new.idle, e.old.idle, netip.AddrPort.Compare)
+// comparePrefixes orders as Sources does.
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
 // server is whether the element of the server itself differs.

@@ -42,6 +42,15 @@ func serversSet(f family) *nftables.Set {
 	return s
 }
 
+// portsSet has the servers of node ports. They are not in serversSet, whose
+// elements the kernel goes through, with each change, once for each rule that
+// looks them up (nft_lookup_validate).
+func portsSet(f family) *nftables.Set {
+	s := newSet(f, 11, "ports", protoType, portType)
+	s.IsMap, s.DataType = true, nftables.TypeVerdict
+	return s
+}
+
 func endsSet(f family) *nftables.Set {
 	s := newSet(f, 3, "ends", f.addrType(), protoType, portType, slotType)
 	s.IsMap, s.DataType = true, nftables.MustConcatSetType(f.addrType(), portType)
@@ -58,11 +67,52 @@ func podsSet(f family) *nftables.Set {
 	return s
 }
 
+// liveSet has the targets that a client may be kept on: those of some weight,
+// of servers with affinity, by an id that a target keeps.
+func liveSet(f family) *nftables.Set {
+	s := newSet(f, 6, "live", f.addrType(), protoType, portType, slotType)
+	s.IsMap, s.DataType = true, nftables.MustConcatSetType(f.addrType(), portType)
+	return s
+}
+
+// idsSet has the id of the target of a slot.
+func idsSet(f family) *nftables.Set {
+	s := newSet(f, 10, "ids", f.addrType(), protoType, portType, slotType)
+	s.IsMap, s.DataType = true, slotType
+	return s
+}
+
+// affinitySet is where the rules remember to which target they sent a client,
+// by its id. Its elements come and go by themselves and are no rows.
+func affinitySet(f family) *nftables.Set {
+	s := newSet(f, 7, "affinity", f.addrType(), f.addrType(), protoType, portType)
+	s.IsMap, s.DataType = true, slotType
+	s.Dynamic, s.HasTimeout, s.Size = true, true, maxClients
+	return s
+}
+
+// maxClients is how many clients of servers with affinity are remembered for
+// each family, some 150 bytes each. Others are sent anywhere each time.
+const maxClients = 1 << 18
+
+// limitedSet has the servers that do not let everybody in, sourcesSet whom
+// they do. Concatenations of intervals take kernel 5.6 (nft_set_pipapo.c).
+func limitedSet(f family) *nftables.Set {
+	return newSet(f, 8, "limited", f.addrType(), protoType, portType)
+}
+
+func sourcesSet(f family) *nftables.Set {
+	s := newSet(f, 9, "sources", f.addrType(), protoType, portType, f.addrType())
+	s.Interval = true
+	return s
+}
+
 // allSets are the sets that are there as long as the table is.
 func allSets() []*nftables.Set {
 	var sets []*nftables.Set
 	for _, f := range families {
-		sets = append(sets, addrsSet(f), serversSet(f), endsSet(f), idleSet(f), podsSet(f))
+		sets = append(sets, addrsSet(f), serversSet(f), portsSet(f), endsSet(f), idleSet(f), podsSet(f),
+			liveSet(f), idsSet(f), affinitySet(f), limitedSet(f), sourcesSet(f))
 	}
 	return sets
 }

@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/herald-lb/herald/speaker/steer"
-	"github.com/herald-lb/herald/speaker/steer/kerneltest"
 )
 
 // weights parses "a 2, b 1": destinations by their letter.
@@ -141,39 +138,5 @@ func TestArrangeChangesLittle(t *testing.T) {
 		if moved > 1 {
 			t.Errorf("%d slots change when %s goes", moved, gone)
 		}
-	}
-}
-
-func TestHelperNamesAreReadBack(t *testing.T) {
-	for _, virtual := range []string{"192.0.2.1:80/tcp", "[2001:db8::1]:53/udp"} {
-		for _, scheduler := range []string{"rr", "wrr", "sh", "mh", "lc"} {
-			for _, snat := range []bool{false, true} {
-				h := helperFor(kerneltest.Virtual(virtual), steer.Server{Scheduler: scheduler, SNAT: snat}, 7)
-				if got, ok := parseHelper(h.String()); !ok || got != h {
-					t.Errorf("parseHelper(%s) = %v, %v, want %v", h, got, ok, h)
-				}
-			}
-		}
-	}
-}
-
-func TestOtherChainsAreNoHelpers(t *testing.T) {
-	names := []string{"", "refuse", "v4-service", "prerouting", "v4-turn-0-1", "v4-turn-3", "v4-random-3-1",
-		"v4-random--3", "v5-random-3", "v4-other-3", "v4-random-03", "v4-random-3-snat-snat", "v4-flow-x"}
-	for _, name := range names {
-		if h, ok := parseHelper(name); ok {
-			t.Errorf("parseHelper(%q) = %v", name, h)
-		}
-	}
-}
-
-func TestPortsOfOneAddressDoNotTakeTurnsTogether(t *testing.T) {
-	seen := map[int]string{}
-	for _, v := range []string{"192.0.2.1:80/tcp", "192.0.2.1:443/tcp", "192.0.2.1:8080/tcp", "192.0.2.1:8443/tcp"} {
-		h := helperFor(kerneltest.Virtual(v), steer.Server{Scheduler: "rr"}, 2)
-		if other, taken := seen[h.turn]; taken {
-			t.Errorf("%s and %s share %s", v, other, h)
-		}
-		seen[h.turn] = v
 	}
 }
