@@ -19,10 +19,11 @@ import (
 // A Node is a node of the cluster with its speaker.
 type Node struct {
 	*Host
-	Name    string // n1, n2, …
-	Speaker *Daemon
-	lab     *Lab
-	index   int
+	Name      string // n1, n2, …
+	Speaker   *Daemon
+	KubeProxy *Daemon // the last that was started; nil if none was
+	lab       *Lab
+	index     int
 }
 
 // Kill ends the node's speaker as a crash does.

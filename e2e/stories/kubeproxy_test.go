@@ -1,0 +1,233 @@
+package stories
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/herald-lb/herald/e2e/lab"
+)
+
+// kubeProxyModes are kube-proxy's modes in an order in which each follows upon
+// each, itself included.
+func kubeProxyModes() []string {
+	if hasIPVS() {
+		return []string{"iptables", "iptables", "nftables", "nftables", "ipvs", "ipvs", "iptables", "ipvs", "nftables", "iptables"}
+	}
+	return []string{"iptables", "iptables", "nftables", "nftables", "iptables"}
+}
+
+func TestKubeProxyMayStopStartAndChangeItsModeBesideHerald(t *testing.T) {
+	if os.Getenv("REQUIRE_IPVS") != "" && !hasIPVS() {
+		t.Error("REQUIRE_IPVS is set, but this kernel has none")
+	}
+	paths := []string{"nft"}
+	if hasIPVS() {
+		paths = []string{"ipvs", "nft"}
+	}
+	for _, steer := range paths {
+		t.Run("steering with "+steer, func(t *testing.T) {
+			b := newBeside(t, steer)
+			b.heraldServes(t)
+			check := untouched(t, b.l)
+			last := "none"
+			for _, mode := range kubeProxyModes() {
+				t.Run(last+", then "+mode, func(t *testing.T) {
+					b.follow(t, last, mode)
+					b.heraldServes(t)
+					b.kubeProxyServes(t)
+				})
+				last = mode
+			}
+			check()
+		})
+	}
+}
+
+// A beside is a lab with what Herald and kube-proxy both serve, and those who
+// ask for it. The pods that answer are on the nodes 2 and 3.
+type beside struct {
+	l          *lab.Lab
+	pods       []string
+	askers     map[string]*lab.Host
+	web, local netip.Addr // traffic policy Cluster and Local
+	web6       netip.Addr
+}
+
+func newBeside(t *testing.T, steer string) *beside {
+	l := lab.Start(t, lab.Options{Steer: steer})
+	b := &beside{l: l, pods: []string{"web-2", "web-3"}, askers: map[string]*lab.Host{"client": l.Client, "far": l.Far}}
+	for i, n := range l.Nodes() {
+		b.askers[n.Name] = n.Host
+		app := "web"
+		if i == 0 {
+			app = "asker"
+		}
+		pod := l.Pod(i+1, fmt.Sprintf("%s-%d", app, i+1), lab.PodSpec{Labels: lab.App(app)})
+		b.askers[pod.Name] = pod.Host()
+	}
+	l.Apply(pool("lan", addrs, "fd50::f0-fd50::ff"))
+	const ports = "{name: web, port: 80, targetPort: 8080}, {name: dgram, port: 80, protocol: UDP, targetPort: 8080}"
+	l.Apply(objects(service{name: "web", ports: ports, more: "ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6]"},
+		service{name: "local", app: "web", ports: ports, more: "externalTrafficPolicy: Local"}))
+	b.local, b.web = l.WaitAddress("local"), l.WaitAddress("web")
+	for _, a := range lab.Addresses(l.Service("web")) {
+		if a.Is6() {
+			b.web6 = a
+		}
+	}
+	if err := l.Client.RouteVia(b.web6, l.Node(2).Host); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []netip.Addr{b.web, b.local, b.web6} {
+		waitAnswer(t, l, l.Client, url(addr))
+	}
+	return b
+}
+
+// follow ends kube-proxy on one node after the other and starts it again in
+// the next mode, while everybody asks. No connection may notice.
+func (b *beside) follow(t *testing.T, last, mode string) {
+	t.Helper()
+	long := b.connect(t)
+	stop := b.ask(t)
+	for _, n := range b.l.Nodes() {
+		if last != "none" {
+			n.StopKubeProxy()
+		}
+		n.StartKubeProxy(mode)
+		if got, err := n.Get("http://127.0.0.1:10249/proxyMode"); err != nil || got != mode {
+			t.Errorf("kube-proxy of %s is in mode %q, %v; want %s", n.Name, got, err, mode)
+		}
+	}
+	stop()
+	for what, session := range long {
+		if _, err := session.Ask(); err != nil {
+			t.Errorf("the long-lived connection of %s: %v", what, err)
+		}
+		session.Close()
+	}
+	if hasIPVS() && mode == "nftables" {
+		if rows, err := b.l.Node(1).Exec("ipvsadm", "-Sn"); err != nil || rows != "" {
+			t.Errorf("this kube-proxy does not flush IPVS when it starts, and proves little: %v\n%s", err, rows)
+		}
+	}
+}
+
+// connect opens connections that are to last.
+func (b *beside) connect(t *testing.T) map[string]*lab.Session {
+	t.Helper()
+	long := map[string]*lab.Session{}
+	for what, to := range map[string]netip.Addr{"the client to web": b.web, "the client to local": b.local, "the client to web over IPv6": b.web6} {
+		session, err := b.l.Client.Connect(netip.AddrPortFrom(to, 80))
+		if err == nil {
+			_, err = session.Ask()
+		}
+		if err != nil {
+			t.Fatalf("connecting %s: %v", what, err)
+		}
+		long[what] = session
+	}
+	return long
+}
+
+// ask lets everybody ask for everything until stop is called, which says who
+// was not answered.
+func (b *beside) ask(t *testing.T) (stop func()) {
+	t.Helper()
+	const pace = 50 * time.Millisecond // of each; there are many
+	traffic := map[string]*lab.Traffic{"the client to web over IPv6": b.l.Client.Ask(url(b.web6), pace)}
+	for name, host := range b.askers {
+		traffic[name+" to web"] = host.Ask(url(b.web), pace)
+		traffic[name+" to local"] = host.Ask(url(b.local), pace)
+	}
+	return func() {
+		t.Helper()
+		requests := 0
+		for who, tr := range traffic {
+			tr.Stop()
+			requests += tr.Requests
+			if tr.Failed > 0 {
+				t.Errorf("%s: %d of %d requests failed: %v", who, tr.Failed, tr.Requests, tr.Failures)
+			}
+		}
+		t.Logf("%d requests", requests)
+	}
+}
+
+// heraldServes checks that everybody reaches what Herald announces.
+func (b *beside) heraldServes(t *testing.T) {
+	t.Helper()
+	for name, host := range b.askers {
+		askAll(t, host, url(b.web), b.pods...)
+		for _, addr := range []netip.Addr{b.web, b.local} {
+			if body, err := host.Get(url(addr)); err != nil || !slices.Contains(b.pods, lab.PodOf(body)) {
+				t.Errorf("%s asks %s over TCP: %q, %v", name, addr, body, err)
+			}
+			if body, err := host.UDP(netip.AddrPortFrom(addr, 80)); err != nil || !slices.Contains(b.pods, lab.PodOf(body)) {
+				t.Errorf("%s asks %s over UDP: %q, %v", name, addr, body, err)
+			}
+		}
+	}
+	askAll(t, b.l.Client, url(b.web6), b.pods...)
+	for host, want := range map[*lab.Host]string{b.l.Client: "192.168.50.100", b.l.Far: "198.51.100.7"} {
+		if body, err := host.Get(url(b.local)); err != nil || lab.ClientOf(body).String() != want {
+			t.Errorf("the pod sees %q, %v; want client %s", body, err, want)
+		}
+	}
+}
+
+// kubeProxyServes checks that cluster addresses and node ports work, which are
+// kube-proxy's.
+func (b *beside) kubeProxyServes(t *testing.T) {
+	t.Helper()
+	web := b.l.Service("web")
+	for _, ip := range web.Spec.ClusterIPs {
+		for _, from := range []string{"n1", "n2", "n3", "asker-1"} {
+			askAll(t, b.askers[from], url(netip.MustParseAddr(ip)), b.pods...)
+		}
+	}
+	for i := range b.l.Nodes() {
+		node := netip.AddrFrom4([4]byte{192, 168, 50, byte(11 + i)})
+		at := netip.AddrPortFrom(node, uint16(web.Spec.Ports[0].NodePort))
+		for _, from := range []*lab.Host{b.l.Client, b.l.Far} {
+			askAll(t, from, "http://"+at.String(), b.pods...)
+		}
+	}
+	// Of Local only where a pod is, and with the client's address.
+	at := netip.AddrPortFrom(netip.MustParseAddr("192.168.50.12"), uint16(b.l.Service("local").Spec.Ports[0].NodePort))
+	if body, err := b.l.Far.Get("http://" + at.String()); err != nil || body != "web-2 198.51.100.7" {
+		t.Errorf("the far host asks node port %s: %q, %v", at, body, err)
+	}
+}
+
+// untouched notes what Herald has in the kernels. The function that it returns
+// checks that nobody has changed any of it since, not even for a moment.
+func untouched(t *testing.T, l *lab.Lab) (check func()) {
+	t.Helper()
+	before, watches := map[*lab.Node]string{}, map[*lab.Node]*lab.Watch{}
+	for _, n := range l.Nodes() {
+		kernel, err := n.Kernel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[n], watches[n] = kernel, n.Watch()
+	}
+	return func() {
+		t.Helper()
+		for _, n := range l.Nodes() {
+			if changes := watches[n].Stop(); changes != "" {
+				t.Errorf("the kernel of %s was changed:\n%s", n.Name, changes)
+			}
+			if now, err := n.Kernel(); err != nil || now != before[n] {
+				t.Errorf("the kernel of %s holds, %v\n%s\nand held\n%s", n.Name, err, now, before[n])
+			}
+			if n.Speaker.Said("changed by somebody else") > 0 {
+				t.Errorf("the speaker of %s had to repair its rows", n.Name)
+			}
+		}
+	}
+}
