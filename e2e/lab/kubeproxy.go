@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ func (n *Node) StartKubeProxy(mode string) {
 		n.lab.t.Fatalf("starting kube-proxy: %v", err)
 	}
 	n.KubeProxy = &Daemon{
-		lab: n.lab, name: "kube-proxy-" + n.Name, host: n.Host, ready: "http://127.0.0.1:10256/healthz",
+		lab: n.lab, name: "kube-proxy-" + n.Name, host: n.Host, ready: "http://127.0.0.1:10249/metrics",
 		args: []string{"env", "PATH=" + bin + ":" + os.Getenv("PATH"), labkube, "kube-proxy",
 			"--kubeconfig", n.lab.cp.Kubeconfig("proxy"), "--hostname-override", n.Name,
 			"--proxy-mode", mode, "--cluster-cidr", allPods,
@@ -36,14 +37,15 @@ func (n *Node) StartKubeProxy(mode string) {
 // to SIGTERM, so that a planned end and a crash are the same.
 func (n *Node) StopKubeProxy() { n.KubeProxy.Kill() }
 
-// wroteRules says whether a kube-proxy has. It calls itself healthy before that.
+// wroteRules says whether a kube-proxy has, for both families. It calls itself
+// healthy before that.
 func (d *Daemon) wroteRules() error {
 	if err := d.Ready(); err != nil {
 		return err
 	}
-	status, err := d.host.Get(d.ready)
-	if err == nil && !(strings.Contains(status, `"IPv4"`) && strings.Contains(status, `"IPv6"`)) {
-		err = errors.New("it has said so far: " + status)
+	metrics, err := d.host.Get(d.ready)
+	if n := strings.Count(metrics, "\nkubeproxy_sync_proxy_rules_last_timestamp_seconds{"); err == nil && n < 2 {
+		err = fmt.Errorf("it has written rules for %d families", n)
 	}
 	return err
 }
