@@ -6,7 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
+
+// rulesWithin bounds how long kube-proxy may take to write its rules; 30 s in
+// User-Mode Linux beside much traffic, 2 s elsewhere.
+const rulesWithin = 2 * time.Minute
 
 // StartKubeProxy starts the real kube-proxy on the node, in the mode iptables,
 // nftables or ipvs, and waits until it has written its rules for both families.
@@ -30,7 +35,7 @@ func (n *Node) StartKubeProxy(mode string) {
 			"--conntrack-max-per-core", "0"},
 	}
 	n.KubeProxy.Start()
-	n.lab.Eventually("kube-proxy of "+n.Name+" has written its rules", n.KubeProxy.wroteRules)
+	n.lab.Within(rulesWithin, "kube-proxy of "+n.Name+" has written its rules", n.KubeProxy.wroteRules)
 }
 
 // StopKubeProxy ends the node's kube-proxy; its rules stay. It does not listen
