@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// rulesWithin bounds how long kube-proxy may take to write its rules; 30 s in
-// User-Mode Linux beside much traffic, 2 s elsewhere.
-const rulesWithin = 2 * time.Minute
+// rulesWithin bounds how long kube-proxy may take to write its rules: a second or
+// two, but a minute in User-Mode Linux on a busy machine, for it starts dozens of
+// programs to tidy up after other modes.
+const rulesWithin = 3 * time.Minute
 
 // StartKubeProxy starts the real kube-proxy on the node, in the mode iptables,
 // nftables or ipvs, and waits until it has written its rules for both families.

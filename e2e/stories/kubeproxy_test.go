@@ -23,7 +23,7 @@ type course struct {
 func courses() []course {
 	if hasIPVS() {
 		return []course{
-			{"ipvs", []string{"iptables", "nftables", "ipvs", "ipvs", "iptables", "ipvs", "nftables"}},
+			{"ipvs", []string{"nftables", "ipvs", "ipvs", "iptables", "ipvs", "nftables"}},
 			{"nft", []string{"iptables", "ipvs", "nftables"}},
 		}
 	}
@@ -39,15 +39,18 @@ func TestKubeProxyMayStopStartAndChangeItsModeBesideHerald(t *testing.T) {
 			b := newBeside(t, c.steer)
 			b.heraldServes(t)
 			check := untouched(t, b.l)
+			long, stop := b.connect(t), b.ask(t)
 			last := "none"
 			for _, mode := range c.modes {
 				t.Run(last+", then "+mode, func(t *testing.T) {
 					b.follow(t, last, mode)
+					long.answer(t)
 					b.heraldServes(t)
 					b.kubeProxyServes(t)
 				})
 				last = mode
 			}
+			stop()
 			check()
 		})
 	}
@@ -117,11 +120,9 @@ func (b *beside) apply(t *testing.T) {
 }
 
 // follow ends kube-proxy on one node after the other and starts it again in
-// the next mode, while everybody asks. No connection may notice.
+// the next mode.
 func (b *beside) follow(t *testing.T, last, mode string) {
 	t.Helper()
-	long := b.connect(t)
-	stop := b.ask(t)
 	for _, n := range b.l.Nodes() {
 		if last != "none" {
 			n.StopKubeProxy()
@@ -131,37 +132,42 @@ func (b *beside) follow(t *testing.T, last, mode string) {
 			t.Errorf("kube-proxy of %s is in mode %q, %v; want %s", n.Name, got, err, mode)
 		}
 	}
-	stop()
-	for what, session := range long {
-		if _, err := session.Ask(); err != nil {
-			t.Errorf("the long-lived connection of %s: %v", what, err)
-		}
-		session.Close()
-	}
-	if hasIPVS() && mode == "nftables" {
+	if last == "ipvs" && mode == "nftables" {
 		if rows, err := b.l.Node(1).Exec("ipvsadm", "-Sn"); err != nil || rows != "" {
 			t.Errorf("this kube-proxy does not flush IPVS when it starts, and proves little: %v\n%s", err, rows)
 		}
 	}
 }
 
-// connect opens connections that are to last.
-func (b *beside) connect(t *testing.T) map[string]*lab.Session {
+// sessions are connections that are to last, by who has them to what.
+type sessions map[string]*lab.Session
+
+// connect opens one from everybody to everything.
+func (b *beside) connect(t *testing.T) sessions {
 	t.Helper()
-	long := map[string]*lab.Session{}
+	long := sessions{}
 	for _, a := range b.askers {
 		for _, addr := range a.addrs {
 			session, err := a.host.Connect(netip.AddrPortFrom(addr, 80))
-			if err == nil {
-				_, err = session.Ask()
-			}
 			if err != nil {
 				t.Fatalf("connecting %s to %s: %v", a.name, addr, err)
 			}
+			t.Cleanup(func() { session.Close() })
 			long[a.name+" to "+addr.String()] = session
 		}
 	}
+	long.answer(t)
 	return long
+}
+
+// answer checks that each still has somebody at its other end.
+func (s sessions) answer(t *testing.T) {
+	t.Helper()
+	for what, session := range s {
+		if _, err := session.Ask(); err != nil {
+			t.Errorf("the long-lived connection of %s: %v", what, err)
+		}
+	}
 }
 
 // ask lets everybody ask for everything until stop is called, which says who
@@ -171,7 +177,7 @@ func (b *beside) ask(t *testing.T) (stop func()) {
 	// In User-Mode Linux a program that starts is in everybody's way.
 	pause, limit := 50*time.Millisecond, 3*time.Second
 	if lab.InGuest() {
-		pause, limit = 400*time.Millisecond, 15*time.Second
+		pause, limit = time.Second, 15*time.Second
 	}
 	traffic := map[string]*lab.Traffic{}
 	for _, a := range b.askers {
