@@ -102,11 +102,13 @@ func (n *Node) routes() (string, error) {
 	return sortLines(strings.Join(lines, "\n")), nil
 }
 
-// heraldTables cuts the tables that are Herald's out of a listing.
+// heraldTables cuts the tables that are Herald's out of a listing. Before the
+// next table nft may have a comment on that.
 func heraldTables(listing string) string {
 	var ours []string
 	for table := range strings.SplitSeq("\n"+listing, "\ntable ") {
 		if head, _, _ := strings.Cut(table, "\n"); strings.HasPrefix(head, "inet herald ") {
+			table, _, _ = strings.Cut(table, "\n# ")
 			ours = append(ours, table)
 		}
 	}
