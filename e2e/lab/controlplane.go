@@ -151,8 +151,8 @@ func (cp *ControlPlane) config(user string) (*rest.Config, error) {
 	return config, nil
 }
 
-// Kubeconfig returns the file for one of the users admin, controller and
-// speaker. Its server is to be reached from the nodes.
+// Kubeconfig returns the file for one of the users admin, controller, speaker
+// and proxy. Its server is to be reached from the nodes.
 func (cp *ControlPlane) Kubeconfig(user string) string {
 	return filepath.Join(cp.dir, user+".kubeconfig")
 }

@@ -17,22 +17,22 @@ const (
 	settleWithin = 30 * time.Second
 )
 
-// A Daemon is one of Herald's controllers or speakers.
+// A Daemon is one of Herald's controllers or speakers, or a kube-proxy.
 type Daemon struct {
-	lab    *Lab
-	name   string
-	host   *Host
-	health string // HOST:PORT, inside the host
-	args   []string
-	proc   *process
+	lab   *Lab
+	name  string
+	host  *Host
+	ready string   // URL that is answered, inside the host, when it is ready
+	args  []string // the program first
+	proc  *process
 }
 
 // newController returns replica i; the first is 1.
 func (l *Lab) newController(i int) *Daemon {
 	name, health := fmt.Sprintf("controller-%d", i), fmt.Sprintf("127.0.0.1:%d", 10100+i)
 	return &Daemon{
-		lab: l, name: name, host: &Host{Namespace: l.cp.hub}, health: health,
-		args: append([]string{"controller", "--kubeconfig", l.cp.Kubeconfig("controller"), "--namespace", heraldNamespace,
+		lab: l, name: name, host: &Host{Namespace: l.cp.hub}, ready: "http://" + health + "/readyz",
+		args: append([]string{l.cp.herald, "controller", "--kubeconfig", l.cp.Kubeconfig("controller"), "--namespace", heraldNamespace,
 			"--identity", name, "--health-address", health, "--log-level", "info"}, l.options.Flags...),
 	}
 }
@@ -40,11 +40,11 @@ func (l *Lab) newController(i int) *Daemon {
 func (l *Lab) newSpeaker(n *Node) *Daemon {
 	const health = "127.0.0.1:10081"
 	a4, a6 := lanAddrs(nodeNumber(n.index))
-	args := []string{"speaker", "--kubeconfig", l.cp.Kubeconfig("speaker"), "--namespace", heraldNamespace,
+	args := []string{l.cp.herald, "speaker", "--kubeconfig", l.cp.Kubeconfig("speaker"), "--namespace", heraldNamespace,
 		"--node-name", n.Name, "--node-ips", a4 + "," + a6,
 		"--state-dir", n.StateDir(), "--steer", l.options.Steer, "--health-address", health}
 	return &Daemon{
-		lab: l, name: "speaker-" + n.Name, host: n.Host, health: health,
+		lab: l, name: "speaker-" + n.Name, host: n.Host, ready: "http://" + health + "/readyz",
 		args: slices.Concat(args, l.options.Flags, l.options.SpeakerFlags),
 	}
 }
@@ -55,7 +55,7 @@ func (d *Daemon) Start() {
 	if d.proc != nil && d.proc.alive() {
 		d.lab.t.Fatalf("starting %s: it runs", d.name)
 	}
-	proc, err := d.host.start(d.name, d.LogFile(), append([]string{d.lab.cp.herald}, d.args...)...)
+	proc, err := d.host.start(d.name, d.LogFile(), d.args...)
 	if err != nil {
 		d.lab.t.Fatalf("%v", err)
 	}
@@ -73,7 +73,7 @@ func (d *Daemon) Ready() error {
 	if !d.Alive() {
 		return giveUp{fmt.Errorf("%s has ended:\n%s", d.name, tail(d.LogFile(), 4096))}
 	}
-	_, err := d.host.Get("http://" + d.health + "/readyz")
+	_, err := d.host.Get(d.ready)
 	return err
 }
 

@@ -56,7 +56,7 @@ func (h *Host) dial(ctx context.Context, network, addr string) (conn net.Conn, e
 // Get asks for the URL over a connection of its own.
 func (h *Host) Get(url string) (string, error) { return h.GetWithin(url, patience) }
 
-// GetWithin is Get for those who cannot wait.
+// GetWithin is Get for those who can wait less, or must wait longer.
 func (h *Host) GetWithin(url string, limit time.Duration) (string, error) {
 	client := http.Client{
 		Timeout:   limit,
@@ -155,13 +155,18 @@ type Traffic struct {
 
 // Ask starts a Traffic: one connection after the other, with pauses between.
 func (h *Host) Ask(url string, pause time.Duration) *Traffic {
+	return h.AskWithin(url, pause, patience)
+}
+
+// AskWithin is Ask for those who have to be more patient.
+func (h *Host) AskWithin(url string, pause, limit time.Duration) *Traffic {
 	t := &Traffic{stop: make(chan struct{}), done: make(chan struct{}), Pods: map[string]int{}}
 	go func() {
 		defer close(t.done)
 		tick := time.NewTicker(pause)
 		defer tick.Stop()
 		for last := time.Now(); ; {
-			body, err := h.Get(url)
+			body, err := h.GetWithin(url, limit)
 			t.count(body, err)
 			if err == nil {
 				t.Longest = max(t.Longest, time.Since(last))

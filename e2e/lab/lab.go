@@ -206,7 +206,7 @@ func (l *Lab) close() {
 		l.rest()
 		l.beats.Wait()
 	}
-	l.endHerald()
+	l.endDaemons()
 	for _, p := range l.running {
 		p.server.close()
 	}
@@ -222,8 +222,8 @@ func (l *Lab) close() {
 	}
 }
 
-// endHerald ends every program, and looks whether one ended in a panic.
-func (l *Lab) endHerald() {
+// endDaemons ends every program, and looks whether one ended in a panic.
+func (l *Lab) endDaemons() {
 	l.t.Helper()
 	for _, d := range l.daemons() {
 		d.proc.kill()
@@ -244,6 +244,9 @@ func (l *Lab) daemons() []*Daemon {
 	for _, n := range l.nodes {
 		if n.Speaker.proc != nil {
 			ds = append(ds, n.Speaker)
+		}
+		if n.KubeProxy != nil {
+			ds = append(ds, n.KubeProxy)
 		}
 	}
 	return ds

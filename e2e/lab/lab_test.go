@@ -138,9 +138,9 @@ func TestMentions(t *testing.T) {
 }
 
 func TestHeraldTablesLeavesOutForeignTables(t *testing.T) {
-	listing := "table ip filter {\n\tchain a { }\n}\ntable inet herald {\n\tset b { elements = { z, y } }\n}\ntable inet herald-not {\n}\n"
+	listing := "table ip filter {\n\tchain a { }\n}\ntable inet herald {\n\tset b { elements = { z, y } }\n}\n# Warning: iptables-nft\ntable inet herald-not {\n}\n"
 	got := heraldTables(listing)
-	if !strings.Contains(got, "inet herald {") || strings.Contains(got, "chain a") || strings.Contains(got, "herald-not") {
+	if !strings.Contains(got, "inet herald {") || strings.Contains(got, "chain a") || strings.Contains(got, "iptables") || strings.Contains(got, "herald-not") {
 		t.Errorf("heraldTables() = %q", got)
 	}
 	if swapped := heraldTables(strings.Replace(listing, "z, y", "y, z", 1)); swapped != got {

@@ -11,6 +11,7 @@ import (
 const (
 	lan4, lan6   = "192.168.50.%d", "fd50::%d" // both end in the same digits
 	pod4, pod6   = "10.244.%d.%d", "fd10:244:%d::%d"
+	allPods      = "10.244.0.0/16,fd10:244::/32"
 	apiServer    = "10.78.0.1"
 	management   = "10.78.0.%d"
 	hubPort      = "to-%s" // a node's port on the management bridge

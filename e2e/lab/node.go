@@ -19,10 +19,11 @@ import (
 // A Node is a node of the cluster with its speaker.
 type Node struct {
 	*Host
-	Name    string // n1, n2, …
-	Speaker *Daemon
-	lab     *Lab
-	index   int
+	Name      string // n1, n2, …
+	Speaker   *Daemon
+	KubeProxy *Daemon // the last that was started; nil if none was
+	lab       *Lab
+	index     int
 }
 
 // Kill ends the node's speaker as a crash does.
@@ -112,11 +113,13 @@ func (n *Node) routes() (string, error) {
 	return sortLines(strings.Join(lines, "\n")), nil
 }
 
-// heraldTables cuts the tables that are Herald's out of a listing.
+// heraldTables cuts the tables that are Herald's out of a listing. Before the
+// next table nft may have a comment on that.
 func heraldTables(listing string) string {
 	var ours []string
 	for table := range strings.SplitSeq("\n"+listing, "\ntable ") {
 		if head, _, _ := strings.Cut(table, "\n"); strings.HasPrefix(head, "inet herald ") {
+			table, _, _ = strings.Cut(table, "\n# ")
 			ours = append(ours, table)
 		}
 	}

@@ -73,6 +73,9 @@ func (l *Lab) Pod(i int, name string, spec PodSpec) *Pod {
 	return p
 }
 
+// Host returns the pod as a machine on the network, for what it asks itself.
+func (p *Pod) Host() *Host { return &Host{Namespace: p.ns} }
+
 // Ready makes the pod ready or not. Its server answers either way.
 func (p *Pod) Ready(ready bool) {
 	p.lab.t.Helper()

@@ -35,6 +35,13 @@ func (r rows) plan(server func(Virtual, Server), dest func(Dest, int)) {
 	single.SNAT = r.by != clusterIP && (outside || !local || r.pool.Backends == config.BackendsClusterIP)
 	single.Sources = r.sources()
 	all := r.targets(local && !outside)
+	if r.by == external && local && !outside && !slices.ContainsFunc(all, target.takes) {
+		// Nobody outside is sent here; clients on the node are promised all
+		// endpoints (externalTrafficPolicy in k8s.io/api/core/v1).
+		if others := r.targets(false); slices.ContainsFunc(others, target.takes) {
+			single.SNAT, all = true, others
+		}
+	}
 	r.add(Single, single, all)
 	if !outside {
 		return

@@ -15,6 +15,9 @@ type target struct {
 	weight int    // 0 if it gets no new connections
 }
 
+// takes is whether t gets new connections.
+func (t target) takes() bool { return t.weight > 0 }
+
 // targets returns where connections may go. With local only what is on this
 // node counts, and what is on no node at all.
 func (r rows) targets(local bool) []target {
