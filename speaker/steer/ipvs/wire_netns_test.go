@@ -254,7 +254,7 @@ func addrOf(ip net.IP) netip.Addr {
 func anyWire(t testing.TB) (*wire, *kernelSocket) {
 	t.Helper()
 	nettest.Require(t)
-	s, err := openSocket(place{ns: nettest.New(t, "node").Handle}, acknowledgements)
+	s, err := openSocket(place{ns: nettest.New(t, "node").Handle}, unix.NETLINK_GENERIC, acknowledgements)
 	if err != nil {
 		t.Fatalf("openSocket() = %v", err)
 	}
@@ -263,7 +263,7 @@ func anyWire(t testing.TB) (*wire, *kernelSocket) {
 	if err != nil {
 		t.Fatalf("limit() = %v", err)
 	}
-	return &wire{family: 0xfff0, sock: s, limit: limit, seq: 1}, s
+	return &wire{family: 0xfff0, batcher: batcher{sock: s, limit: limit, seq: 1}}, s
 }
 
 func TestNoAnswerIsLost(t *testing.T) {
