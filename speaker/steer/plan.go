@@ -124,8 +124,8 @@ func (p *Planner) Plan(s snapshot.Snapshot, self Self) (Table, *Touched) {
 	whole := p.claims == nil || !p.view.same(now)
 	if whole {
 		*p = Planner{
-			view: now, world: newWorld(s, self), want: NewTable(),
-			claims: map[Virtual][]claim{}, made: map[Virtual]placed{}, held: map[netip.Addr]int{},
+			view: now, world: newWorld(s, self), want: tableFor(len(s.Services)),
+			claims: make(map[Virtual][]claim, len(s.Services)), made: make(map[Virtual]placed, len(s.Services)), held: map[netip.Addr]int{},
 		}
 		p.world.fill(p.want)
 	}

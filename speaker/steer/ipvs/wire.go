@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"syscall"
 
 	moby "github.com/moby/ipvs"
@@ -29,10 +28,7 @@ type wire struct {
 	seq    uint32 // the number of the next command
 	buf    []byte // what is sent, used again and again
 
-	// For listing, see list: a fresh socket, and /proc/net/ip_vs.
-	dial  func() (wireSocket, error)
-	table func() (io.ReadCloser, error)
-	size  tableSize // of the last one
+	dial func() (wireSocket, error) // a fresh socket, for listing
 }
 
 // A wireSocket carries datagrams to the kernel and back.
@@ -96,8 +92,7 @@ func openWire(ns netns.NsHandle) (*wire, error) {
 	}
 	return &wire{
 		family: family.ID, sock: s, limit: limit, seq: 1,
-		dial:  func() (wireSocket, error) { return openSocket(in, dumps) },
-		table: func() (io.ReadCloser, error) { return openTable(in) },
+		dial: func() (wireSocket, error) { return openSocket(in, dumps) },
 	}, nil
 }
 

@@ -40,6 +40,7 @@ const (
 // Other numbers of generic netlink (linux/netlink.h, linux/genetlink.h).
 const (
 	cmdGetService = 4 // IPVS_CMD_GET_SERVICE
+	cmdGetDest    = 8 // IPVS_CMD_GET_DEST
 	genlVersion   = 1 // IPVS_GENL_VERSION
 	genlHeader    = 4 // bytes: command, version, two reserved
 	attrHeader    = 4 // bytes: length, type

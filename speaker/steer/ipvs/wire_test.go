@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -290,9 +289,4 @@ func TestBatchesAllocateNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("noting answers allocates %v times", n)
 	}
-}
-
-// lister is a wire whose dumps and tables come from functions.
-func lister(dial func() (wireSocket, error), table func() (io.ReadCloser, error)) *wire {
-	return &wire{family: 31, dial: dial, table: table}
 }
