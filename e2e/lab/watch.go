@@ -90,7 +90,7 @@ func (w *Watch) start() (err error) {
 	if err := w.monitor(w.node.Namespace, "host", w.node.Exec); err != nil || w.node.DataPath() != "ipvs" {
 		return err
 	}
-	handle, err := netns.GetFromPath(w.node.Pinned())
+	handle, err := netns.GetFromPath(w.node.Pinned("lb"))
 	if err != nil {
 		return err
 	}
