@@ -94,6 +94,15 @@ func TestARestartTouchesNothing(t *testing.T) {
 	}
 }
 
+func TestIdleConnectionsAreRememberedForADay(t *testing.T) {
+	l := newLab(t)
+	for _, of := range tiers {
+		if out := l.inside(of).Run(t, "ipvsadm", "-L", "--timeout"); !strings.Contains(out, "86400 120 300") {
+			t.Errorf("%s: %s, want 86400 120 300", of.file, out)
+		}
+	}
+}
+
 func TestHalfAnAddressIsSweptAndComesBack(t *testing.T) {
 	nettest.RequireIPVS(t)
 	ctx, node := context.Background(), nettest.New(t, "node")

@@ -2,7 +2,10 @@ package ipvs
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"time"
 
 	moby "github.com/moby/ipvs"
 	"github.com/vishvananda/netlink"
@@ -78,4 +81,21 @@ func (w *wire) encoder(cmds []command) encoder {
 		}
 		return appendCommand(b, w.family, seq, cmds[i]), nil
 	}
+}
+
+// keepIdle is for how long the kernel remembers a TCP connection over which
+// nothing is sent: it forgets it after 15 minutes unless told otherwise, and
+// then refuses what comes next. Programs keep connections alive every two hours
+// (tcp_keepalive_time), if at all.
+const keepIdle = 24 * time.Hour
+
+// remember makes the kernel remember idle TCP connections for so long.
+func (w *wire) remember(ctx context.Context, idle time.Duration) error {
+	return errors.Join(w.batcher.do(ctx, 1, func(b []byte, seq uint32, _ int) ([]byte, error) {
+		at := len(b)
+		b = appendHeader(b, w.family, seq, unix.NLM_F_ACK, cmdSetConfig)
+		b = append32(b, attrTCP, uint32(idle/time.Second))
+		binary.NativeEndian.PutUint32(b[at:], uint32(len(b)-at))
+		return b, nil
+	})...)
 }
