@@ -131,7 +131,9 @@ demo-stop: ## end a demo that was left running
 .PHONY: bench
 bench: build ## the figures
 	go test -run '^$$' -bench . -benchmem ./...
-	@$(SETUP) packages control-plane
+	@$(SETUP) packages control-plane kernel
+	REQUIRE_IPVS=1 go test -run '^$$' -bench . -benchtime 3x -timeout 30m -tags netns -p 1 \
+	  -exec '$(UML)/uml-run.sh -m 4G -t 1800' ./speaker/steer/ipvs/
 	cd e2e && HERALD_BIN=$(CURDIR)/bin/herald go test -run '^$$' -bench . -benchtime 1x $(STORIES)
 
 .PHONY: clean

@@ -65,7 +65,7 @@ func (d *diary) read() []string {
 // single is lan with node n1 alone, and one port on the Service.
 func single() snapshot.Snapshot {
 	s := lan()
-	s.Nodes, s.Speakers = s.Nodes[:1], s.Speakers[:1]
+	s.Speakers = s.Speakers[:1] // the other node takes no tunnels
 	svc := &s.Services[0]
 	svc.Ports = []snapshot.Port{{Name: "web", Proto: snapshot.TCP, Number: 80}}
 	svc.Endpoints = svc.Endpoints[:1]

@@ -68,7 +68,6 @@ func (f *pathFlags) flags(cmd *cobra.Command) {
 	if env := os.Getenv("NODE_IPS"); env != "" {
 		ips = strings.Split(env, ",")
 	}
-	cmd.Flags().StringVar(&f.steer, "steer", "auto", "auto, ipvs or nft: auto takes nft where the kernel has no IPVS")
 	cmd.Flags().StringSliceVar(&f.nodeIPs, "node-ips", ips, "addresses of this node, one of each family, at which other nodes reach it (default $NODE_IPS)")
 	cmd.Flags().BoolVar(&f.tunnels, "tunnels", true, "send packets for pods of other nodes by tunnel (IP in IP), so that they see the client's address; turn it off on every node where the network drops protocols 4 and 41")
 }
@@ -138,21 +137,27 @@ func prepared(ctx context.Context, k *ipvs.Kernel, log *slog.Logger) dataPath {
 }
 
 func prepareCommand() *cobra.Command {
-	var stateDir string
+	var f pathFlags
 	cmd := &cobra.Command{
 		Use:   "prepare-node",
-		Short: "Load IPVS and pin Herald's network namespace on this node, so that the speaker needs no right to mount or to load modules",
-		Args:  cobra.NoArgs,
+		Short: "Load IPVS and pin Herald's network namespaces on this node, so that the speaker needs no right to mount or to load modules",
+		Long: `Loads IPVS and pins Herald's network namespaces on this node, so that the speaker
+needs no right to mount or to load modules. Give it the same --node-ips and
+--tunnels as the speaker has: what it sets up is what the speaker will find.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ends, err := f.ends()
+			if err != nil {
+				return err
+			}
 			if err := ipvs.Probe(); err != nil {
 				fmt.Fprintln(cmd.OutOrStdout(), "nothing to prepare:", err)
 				return nil
 			}
-			k := ipvs.New(ipvs.Options{StateDir: stateDir})
+			k := ipvs.New(ipvs.Options{StateDir: f.stateDir, Tunnels: ends})
 			return errors.Join(k.Prepare(cmd.Context()), k.Close())
 		},
 	}
-	stateDirFlag(cmd, &stateDir)
+	f.flags(cmd)
 	return cmd
 }
 

@@ -54,6 +54,7 @@ func speakerCommand() *cobra.Command {
 	f.flags(cmd, "127.0.0.1:7473")
 	classFlags(cmd, &f.classes)
 	f.path.flags(cmd)
+	cmd.Flags().StringVar(&f.path.steer, "steer", "auto", "auto, ipvs or nft: auto takes nft where the kernel has no IPVS")
 	cmd.Flags().StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object (default $NODE_NAME)")
 	cmd.Flags().StringVar(&f.healthPorts, "health-check-node-ports", string(healthport.Auto), "auto, on or off: whether to answer on the health check node ports of Services with externalTrafficPolicy Local; auto does while kube-proxy is not there")
 	cmd.Flags().DurationVar(&f.audit, "audit-interval", time.Minute, "how often the kernel's tables are compared with what they should be, and repaired")

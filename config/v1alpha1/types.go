@@ -145,7 +145,8 @@ type AddressPoolSpec struct {
 	// NodePort: the node port of every node that is ready, for nodes that
 	// cannot reach pods. ClusterIP: the cluster IP, from where kube-proxy or
 	// the CNI leads them on, with whatever rules it has. With the latter two
-	// the backends see the address of a node.
+	// the backends see the address of a node, unless it is NodePort and
+	// externalTrafficPolicy is Local.
 	//
 	// +optional
 	// +kubebuilder:default=Pod

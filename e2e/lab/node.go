@@ -47,28 +47,26 @@ func (n *Node) StateDir() string { return filepath.Join(n.lab.cp.run, n.lab.name
 // Tiers are the namespaces that a speaker with IPVS has its rows in.
 var Tiers = []string{"lb", "front", "back"}
 
-// Pinned is where the speaker pins the namespace that clients on the node, and
-// those whose address is not kept, are steered in.
-func (n *Node) Pinned() string { return n.pinned("lb") }
-
-func (n *Node) pinned(tier string) string { return filepath.Join(n.StateDir(), "netns", tier) }
+// Pinned is where the speaker pins one of Tiers.
+func (n *Node) Pinned(tier string) string { return filepath.Join(n.StateDir(), "netns", tier) }
 
 // DataPath says what steers on this node: "ipvs" or "nft".
 func (n *Node) DataPath() string {
-	if _, err := os.Stat(n.Pinned()); err == nil {
+	if _, err := os.Stat(n.Pinned("lb")); err == nil {
 		return "ipvs"
 	}
 	return "nft"
 }
 
-// Inside runs a program in the namespace at Pinned.
+// Inside is InTier for the tier of clients on the node, and of those whose
+// address is not kept.
 func (n *Node) Inside(args ...string) (string, error) { return n.InTier("lb", args...) }
 
 // InTier runs a program in one of the namespaces of Tiers.
 func (n *Node) InTier(tier string, args ...string) (string, error) {
-	handle, err := netns.GetFromPath(n.pinned(tier))
+	handle, err := netns.GetFromPath(n.Pinned(tier))
 	if err != nil {
-		return "", fmt.Errorf("opening %s: %w", n.pinned(tier), err)
+		return "", fmt.Errorf("opening %s: %w", n.Pinned(tier), err)
 	}
 	defer handle.Close()
 	return execIn(handle, args)

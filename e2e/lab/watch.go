@@ -42,6 +42,20 @@ func (n *Node) Uninstall() (string, error) {
 	return n.Exec(n.lab.cp.herald, "uninstall-node", "--state-dir", n.StateDir())
 }
 
+// Prepare prepares the node as the init container of a speaker's pod does.
+func (n *Node) Prepare() {
+	n.lab.t.Helper()
+	if out, err := n.Exec(n.lab.cp.herald, "prepare-node", "--state-dir", n.StateDir(), "--node-ips", n.ips()); err != nil {
+		n.lab.t.Fatalf("preparing %s: %v\n%s", n.Name, err, out)
+	}
+}
+
+// ips is what the speaker gets as --node-ips.
+func (n *Node) ips() string {
+	a4, a6 := lanAddrs(nodeNumber(n.index))
+	return a4 + "," + a6
+}
+
 // A Watch notes what changes in a node's kernel.
 type Watch struct {
 	node     *Node
@@ -76,7 +90,7 @@ func (w *Watch) start() (err error) {
 	if err := w.monitor(w.node.Namespace, "host", w.node.Exec); err != nil || w.node.DataPath() != "ipvs" {
 		return err
 	}
-	handle, err := netns.GetFromPath(w.node.Pinned())
+	handle, err := netns.GetFromPath(w.node.Pinned("lb"))
 	if err != nil {
 		return err
 	}

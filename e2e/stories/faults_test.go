@@ -52,6 +52,7 @@ func TestASpeakerKilledAndRestartedLosesNoPacketAndTouchesNoRow(t *testing.T) {
 	traffic := l.Client.Ask(url(addr), pace)
 	for range 3 {
 		owner.Kill()
+		owner.Prepare() // as the new pod's init container does
 		owner.StartSpeaker()
 		owner.Speaker.WaitReady()
 		if again, err := long.Ask(); err != nil || again != pod {

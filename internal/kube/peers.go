@@ -105,7 +105,7 @@ func (p *peers) forget(lease string) { delete(p.known, lease) }
 
 // staleAfter is for how long a speaker that has fallen silent may be on its way
 // back: longer than a restart takes.
-const staleAfter = 30 * time.Second
+const staleAfter = time.Minute
 
 // judge returns how the speakers are at now.
 func (p *peers) judge(now time.Time) judgement {

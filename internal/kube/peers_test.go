@@ -229,8 +229,8 @@ func TestWhoFallsSilentIsLost(t *testing.T) {
 			s.pass(2, "n1", "n2")
 		}, "n1 n2 n3", ""},
 		{"and is lost from then on", func(s *peersStory) { s.renew("n3"); s.pass(3, "n1", "n2") }, "n1 n2", "n3"},
-		{"after half a minute more it is stale", func(s *peersStory) { s.pass(33, "n1") }, "n1", "n2(stale)"},
-		{"and not before", func(s *peersStory) { s.pass(32, "n1") }, "n1", "n2"},
+		{"after a minute more it is stale", func(s *peersStory) { s.pass(63, "n1") }, "n1", "n2(stale)"},
+		{"and not before", func(s *peersStory) { s.pass(62, "n1") }, "n1", "n2"},
 		{"all are at once", func(s *peersStory) { s.renew("n9", "n3"); s.pass(3, "n1") }, "n1", "n2 n3 n9"},
 		{"who is cut off from the API loses nobody", func(s *peersStory) { s.pass(9) }, "n1 n2", ""},
 		{"and finds nobody again", func(s *peersStory) { s.pass(3, "n1"); s.pass(9) }, "n1", "n2"},

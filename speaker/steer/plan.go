@@ -74,6 +74,24 @@ type Touched struct {
 	Addrs   map[netip.Addr]bool
 }
 
+func (t *Touched) server(v Virtual) {
+	if t != nil {
+		t.Servers[v] = true
+	}
+}
+
+func (t *Touched) dest(d Dest) {
+	if t != nil {
+		t.Dests[d] = true
+	}
+}
+
+func (t *Touched) addr(a netip.Addr) {
+	if t != nil {
+		t.Addrs[a] = true
+	}
+}
+
 // A view is the part of a snapshot that every row depends on. What was taken
 // once is never edited, so slices that begin at one place are the same.
 type view struct {
@@ -124,12 +142,15 @@ func (p *Planner) Plan(s snapshot.Snapshot, self Self) (Table, *Touched) {
 	whole := p.claims == nil || !p.view.same(now)
 	if whole {
 		*p = Planner{
-			view: now, world: newWorld(s, self), want: NewTable(),
-			claims: map[Virtual][]claim{}, made: map[Virtual]placed{}, held: map[netip.Addr]int{},
+			view: now, world: newWorld(s, self), want: tableFor(len(s.Services)),
+			claims: make(map[Virtual][]claim, len(s.Services)), made: make(map[Virtual]placed, len(s.Services)), held: map[netip.Addr]int{},
 		}
 		p.world.fill(p.want)
 	}
-	t := &Touched{map[Virtual]bool{}, map[Dest]bool{}, map[netip.Addr]bool{}}
+	var t *Touched // nil notes nothing
+	if !whole {
+		t = &Touched{map[Virtual]bool{}, map[Dest]bool{}, map[netip.Addr]bool{}}
+	}
 	if !whole && sameSlice(p.services, s.Services) {
 		return p.want, t
 	}
@@ -137,9 +158,6 @@ func (p *Planner) Plan(s snapshot.Snapshot, self Self) (Table, *Touched) {
 	again := p.walk(s.Services, t)
 	for v := range again {
 		p.settle(v, s.Services, t)
-	}
-	if whole {
-		return p.want, nil
 	}
 	return p.want, t
 }
@@ -184,7 +202,7 @@ func (p *Planner) forget(s seen, again map[Virtual]bool, t *Touched) {
 		again[v] = true
 	}
 	for _, a := range s.addrs {
-		t.Addrs[a] = true
+		t.addr(a)
 		if p.held[a]--; p.held[a] == 0 {
 			delete(p.held, a)
 			delete(p.want.Addrs, a)
@@ -203,7 +221,7 @@ func (p *Planner) enter(svc *snapshot.Service, again map[Virtual]bool, t *Touche
 		}
 		if a := v.Addr.Addr(); by != nodePort && !slices.Contains(now.addrs, a) {
 			now.addrs = append(now.addrs, a)
-			t.Addrs[a] = true
+			t.addr(a)
 			p.held[a]++
 			p.want.Addrs[a] = true
 		}
@@ -215,11 +233,11 @@ func (p *Planner) enter(svc *snapshot.Service, again map[Virtual]bool, t *Touche
 func (p *Planner) settle(v Virtual, services []snapshot.Service, t *Touched) {
 	for _, server := range p.made[v].servers {
 		delete(p.want.Servers, server)
-		t.Servers[server] = true
+		t.server(server)
 	}
 	for _, d := range p.made[v].dests {
 		delete(p.want.Dests, d)
-		t.Dests[d] = true
+		t.dest(d)
 	}
 	claims := p.claims[v]
 	if len(claims) == 0 {
@@ -236,10 +254,12 @@ func (p *Planner) settle(v Virtual, services []snapshot.Service, t *Touched) {
 	r := rows{world: p.world, virtual: v, svc: &services[i], port: first.port, by: first.by}
 	r.plan(func(v Virtual, s Server) {
 		m.servers = append(m.servers, v)
-		p.want.Servers[v], t.Servers[v] = s, true
+		p.want.Servers[v] = s
+		t.server(v)
 	}, func(d Dest, weight int) {
 		m.dests = append(m.dests, d)
-		p.want.Dests[d], t.Dests[d] = weight, true
+		p.want.Dests[d] = weight
+		t.dest(d)
 	})
 	p.made[v] = m
 }

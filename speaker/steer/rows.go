@@ -49,10 +49,10 @@ func (r rows) plan(server func(Virtual, Server), dest func(Dest, int)) {
 	switch own := r.own(all); {
 	case local:
 		r.back(r.targets(true), true)
-	case !r.kept(all):
+	case !r.pool.KeepClientIP || len(all) == 0:
 	case len(r.nodes) == 1 && len(own) == len(all): // nobody to send it to
 		r.back(own, true)
-	default:
+	case r.kept(all):
 		r.front(all)
 		r.back(own, false)
 	}
@@ -72,10 +72,11 @@ func (r rows) own(targets []target) []target {
 func (r rows) six() bool { return r.virtual.Addr.Addr().Is6() }
 
 // kept is whether the client's address can be kept on the way to all of
-// targets: every one of them is on a node that takes tunnels, as this one does.
-// So every node that can send by tunnel comes to the same answer.
+// targets: every one of them is on a node that takes tunnels, as this one does,
+// and not all are where nobody keeps the Back tier in step. So every node that
+// can send by tunnel comes to the same answer.
 func (r rows) kept(targets []target) bool {
-	if !r.pool.KeepClientIP || len(targets) == 0 {
+	if !slices.ContainsFunc(targets, func(t target) bool { return !r.stale[t.node] }) {
 		return false
 	}
 	if _, ok := ofFamily(r.self.Tunnels, r.six()); !ok {

@@ -197,6 +197,14 @@ func NewTable() Table {
 	}
 }
 
+// tableFor returns an empty Table with room for so many Services.
+func tableFor(services int) Table {
+	t := NewTable()
+	t.Servers = make(map[Virtual]Server, 2*services)
+	t.Dests = make(map[Dest]int, 4*services)
+	return t
+}
+
 // A Verb is what a Change does.
 type Verb string
 

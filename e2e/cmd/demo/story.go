@@ -153,6 +153,9 @@ func (d *demo) reached(addr netip.Addr) {
 	d.check(slices.Equal(got, d.pods), "all pods answer: %s", strings.Join(got, ", "))
 	body := d.on("far", d.l.Far, "curl", "-sS", "--max-time", "5", "http://"+addr.String())
 	d.check(seen[lab.PodOf(body)], "so they do to a client behind the router")
+	if owner, err := d.l.Owner(addr); err == nil && owner.DataPath() == "ipvs" {
+		d.check(lab.ClientOf(strings.TrimSpace(body)).String() == "198.51.100.7", "and they see its own address")
+	}
 }
 
 // inTheKernel shows the rows on the node that announces the address.
@@ -164,7 +167,12 @@ func (d *demo) inTheKernel(addr netip.Addr) *lab.Node {
 	d.out.step(fmt.Sprintf("%s announces it, and this is in its kernel", owner.Name))
 	var rows string
 	if owner.DataPath() == "ipvs" {
-		rows = d.on(owner.Name, owner.Host, "nsenter", "--net="+owner.Pinned(), "ipvsadm", "-Ln")
+		d.out.say("# what comes from outside chooses a node, and travels there by tunnel")
+		rows = d.rows(owner, "front")
+		d.out.say("# what has come by tunnel chooses a pod of this node")
+		rows += d.rows(owner, "back")
+		d.out.say("# clients on this node itself choose among all pods")
+		rows += d.rows(owner, "lb")
 	} else {
 		// The whole table is 90 lines; these two maps are what changes.
 		rows = d.on(owner.Name, owner.Host, "nft", "list", "map", "inet", "herald", "servers4")
@@ -172,6 +180,11 @@ func (d *demo) inTheKernel(addr netip.Addr) *lab.Node {
 	}
 	d.check(strings.Contains(rows, addr.String()), "%s steers %s with %s", owner.Name, addr, owner.DataPath())
 	return owner
+}
+
+// rows shows what stands in one of Herald's namespaces.
+func (d *demo) rows(n *lab.Node, tier string) string {
+	return d.on(n.Name, n.Host, "nsenter", "--net="+n.Pinned(tier), "ipvsadm", "-Ln")
 }
 
 // failover kills the speaker of the owner.
@@ -211,7 +224,7 @@ func (d *demo) gone(addr netip.Addr) {
 	d.arping(addr, false)
 	for _, n := range d.l.Nodes() {
 		if n.DataPath() == "ipvs" {
-			d.on(n.Name, n.Host, "nsenter", "--net="+n.Pinned(), "ipvsadm", "-Ln")
+			d.rows(n, "front")
 		} else {
 			d.on(n.Name, n.Host, "nft", "list", "set", "inet", "herald", "addrs4")
 		}
@@ -235,7 +248,9 @@ func (d *demo) keep(owner *lab.Node) {
 		d.out.say("  " + line)
 	}
 	if owner.DataPath() == "ipvs" {
-		d.out.say("  nsenter --net=" + owner.Pinned() + " ipvsadm -Ln")
+		for _, tier := range lab.Tiers {
+			d.out.say("  nsenter --net=" + owner.Pinned(tier) + " ipvsadm -Ln")
+		}
 	}
 	<-d.t.Context().Done()
 }

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,19 +16,11 @@ import (
 // packets.
 
 // insideRoute makes a local to a namespace.
-func insideRoute(a netip.Addr, lo int) *netlink.Route {
-	return &netlink.Route{
-		Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), LinkIndex: lo, Scope: unix.RT_SCOPE_HOST,
-		Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Protocol: routeProtocol,
-	}
-}
+func insideRoute(a netip.Addr) hostAddr { return hostAddr{addr: a, link: loopback} }
 
-// hostRoute leads a into the namespace.
-func hostRoute(a netip.Addr, veth int) *netlink.Route {
-	return &netlink.Route{
-		Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Gw: single.inside(familyOf(a)).AsSlice(), LinkIndex: veth,
-		Table: unix.RT_TABLE_MAIN, Protocol: routeProtocol,
-	}
+// hostRoute leads a into the single tier.
+func hostRoute(a netip.Addr, veth int) hostAddr {
+	return hostAddr{addr: a, gateway: single.inside(familyOf(a)), link: veth}
 }
 
 // loopback is the index that lo has in every namespace (net/core/dev.c).
@@ -109,71 +100,126 @@ func (w *way) forwards(a netip.Addr) error {
 	return err
 }
 
-// add takes a in. What a crash has left of it is no hindrance. Made is whether
-// something of it had to be made already.
-func (w *way) add(a netip.Addr, made bool) error {
-	if err := w.forwards(a); err != nil {
-		return err
+// An entry is one address that comes or goes, and what becomes of it.
+type entry struct {
+	addr netip.Addr
+	// touched is whether something of it was made, of one that comes; or was
+	// there, of one that goes.
+	touched bool
+	err     error
+}
+
+// add takes addresses in. What a crash has left of one is no hindrance; touched
+// says of which something had to be made already.
+func (w *way) add(ctx context.Context, entries []entry) {
+	for i := range entries {
+		if e := &entries[i]; e.err == nil {
+			e.err = w.forwards(e.addr)
+		}
 	}
 	for _, t := range tiers {
-		err := w.k.spaces[t.of].place.link.RouteAdd(insideRoute(a, loopback))
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("making it local to %s: %w", t.file, err)
+		w.each(ctx, w.k.spaces[t.of].place, entries, insideRoute, func(e *entry, err error) {
+			if err != nil && !errors.Is(err, unix.EEXIST) {
+				e.err = fmt.Errorf("making it local to %s: %w", t.file, err)
+			}
+			e.touched = e.touched || err == nil
+		})
+	}
+	var there []int
+	for i := range entries {
+		if entries[i].err == nil {
+			there = append(there, i)
 		}
-		made = made || err == nil
 	}
-	err := w.k.host.link.RouteAdd(hostRoute(a, w.veth))
-	if err == nil || !errors.Is(err, unix.EEXIST) {
-		return err
+	w.each(ctx, w.k.host, entries, func(a netip.Addr) hostAddr { return hostRoute(a, w.veth) }, func(e *entry, err error) { e.err = err })
+	for _, i := range there {
+		if errors.Is(entries[i].err, unix.EEXIST) {
+			w.explain(ctx, entries, there)
+			return
+		}
 	}
+}
+
+// explain says of those of entries that the host had a route for whose it is.
+func (w *way) explain(ctx context.Context, entries []entry, which []int) {
 	have, err := w.k.addresses()
-	switch {
-	case err != nil:
-		return err
-	case have.host[a] && made:
-		return nil // that was what was missing
-	case have.host[a]:
-		return os.ErrExist
-	}
-	foreign := fmt.Errorf("the host has a route to %s that is not Herald's", a)
-	if made {
-		return errors.Join(foreign, w.delInside(a, new(bool)))
-	}
-	return foreign
-}
-
-// del stops taking a in.
-func (w *way) del(a netip.Addr) error {
-	host := w.k.host.link.RouteDel(hostRoute(a, w.veth))
-	if host != nil && !errors.Is(host, unix.ESRCH) {
-		return fmt.Errorf("deleting the host's route: %w", host)
-	}
-	had := host == nil
-	if err := w.delInside(a, &had); err != nil {
-		return err
-	}
-	if !had {
-		return os.ErrNotExist
-	}
-	return nil
-}
-
-// delInside deletes the routes inside, and notes if there was one.
-func (w *way) delInside(a netip.Addr, had *bool) error {
-	for _, t := range tiers {
-		err := w.k.spaces[t.of].place.link.RouteDel(insideRoute(a, loopback))
-		if err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("deleting the local route in %s: %w", t.file, err)
+	var undo []entry
+	for _, i := range which {
+		e := &entries[i]
+		switch {
+		case !errors.Is(e.err, unix.EEXIST):
+		case err != nil:
+			e.err = err
+		case have.host[e.addr] && e.touched:
+			e.err = nil // what was missing was something else
+		case have.host[e.addr]:
+			e.err = os.ErrExist
+		default:
+			e.err = fmt.Errorf("the host has a route to %s that is not Herald's", e.addr)
+			if e.touched {
+				undo = append(undo, entry{addr: e.addr})
+			}
 		}
-		*had = *had || err == nil
 	}
-	return nil
+	w.delInside(ctx, undo)
+}
+
+// del stops taking addresses in.
+func (w *way) del(ctx context.Context, entries []entry) {
+	w.each(ctx, w.k.host, entries, func(a netip.Addr) hostAddr {
+		r := hostRoute(a, w.veth)
+		r.del = true
+		return r
+	}, func(e *entry, err error) { e.gone("deleting the host's route", err) })
+	w.delInside(ctx, entries)
+	for i := range entries {
+		if e := &entries[i]; e.err == nil && !e.touched {
+			e.err = os.ErrNotExist
+		}
+	}
+}
+
+// delInside deletes the routes inside.
+func (w *way) delInside(ctx context.Context, entries []entry) {
+	for _, t := range tiers {
+		w.each(ctx, w.k.spaces[t.of].place, entries, func(a netip.Addr) hostAddr {
+			r := insideRoute(a)
+			r.del = true
+			return r
+		}, func(e *entry, err error) { e.gone("deleting the local route in "+t.file, err) })
+	}
+}
+
+// gone notes what has become of a route of e that was to be deleted.
+func (e *entry) gone(doing string, err error) {
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		e.err = fmt.Errorf("%s: %w", doing, err)
+	}
+	e.touched = e.touched || err == nil
+}
+
+// each makes one route in p for every entry that has not failed, and notes what
+// has become of it.
+func (w *way) each(ctx context.Context, p *place, entries []entry, route func(netip.Addr) hostAddr, note func(*entry, error)) {
+	var routes []hostAddr
+	var of []int
+	for i := range entries {
+		if entries[i].err == nil {
+			routes, of = append(routes, route(entries[i].addr)), append(of, i)
+		}
+	}
+	if len(routes) == 0 {
+		return
+	}
+	for j, err := range p.route(ctx, routes) {
+		note(&entries[of[j]], err)
+	}
 }
 
 // sweep takes away addresses that are only partly in: a crash in the middle of
 // a change leaves them, or somebody who deleted the rest. If they are wanted
 // the next changes bring them in whole.
-func (k *Kernel) sweep(context.Context) error {
+func (k *Kernel) sweep(ctx context.Context) error {
 	have, err := k.addresses()
 	if err != nil {
 		return err
@@ -182,16 +228,21 @@ func (k *Kernel) sweep(context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	var parts []entry
 	for a := range have.inside {
 		if !have.whole(a) {
-			errs = append(errs, w.del(a))
+			parts = append(parts, entry{addr: a})
 		}
 	}
 	for a := range have.host {
 		if have.inside[a] == 0 {
-			errs = append(errs, w.del(a))
+			parts = append(parts, entry{addr: a})
 		}
+	}
+	w.del(ctx, parts)
+	var errs []error
+	for _, e := range parts {
+		errs = append(errs, e.err)
 	}
 	return errors.Join(errs...)
 }

@@ -57,37 +57,53 @@ func (b *batch) addresses(ctx context.Context, i int) (n int) {
 	if n == 0 {
 		return 0
 	}
-	lacking := map[netip.Addr]bool{} // without their element
-	if of[0].Verb == steer.Add {     // the element first: no packet comes before the route
-		for j := range n {
-			m := member{set: addrs, addr: of[j].Addr}
-			lacking[m.addr] = !b.wants(m)
+	adds := of[0].Verb == steer.Add
+	entries := make([]entry, n)
+	for j := range entries {
+		m := member{set: addrs, addr: of[j].Addr}
+		entries[j].addr = m.addr
+		if adds { // the element first: no packet comes before the route
+			entries[j].touched = !b.wants(m)
 			b.touch(i+j, m, true)
 		}
 	}
 	b.send(ctx)
-	for j := range n {
-		b.errs[i+j] = cmp.Or(b.errs[i+j], ctx.Err(), steer.Check(of[j]))
-		if b.errs[i+j] == nil {
-			b.errs[i+j] = b.route(i+j, of[j], lacking[of[j].Addr])
+	var err error
+	if b.way == nil {
+		b.way, err = b.k.way()
+	}
+	for j := range entries {
+		entries[j].err = cmp.Or(b.errs[i+j], ctx.Err(), steer.Check(of[j]), err)
+	}
+	if err == nil {
+		b.routes(ctx, entries, adds)
+	}
+	for j, e := range entries {
+		b.errs[i+j] = e.err
+		if !adds {
+			b.touch(i+j, member{set: addrs, addr: e.addr}, false)
 		}
 	}
 	return n
 }
 
-// route makes one change of an address. Lacking is whether some of it was
-// not there, whatever its routes.
-func (b *batch) route(i int, c steer.Change, lacking bool) (err error) {
-	if b.way == nil {
-		if b.way, err = b.k.way(); err != nil {
-			return err
+// routes makes or deletes the routes of entries. An address that comes or goes
+// twice does so one after the other.
+func (b *batch) routes(ctx context.Context, entries []entry, adds bool) {
+	act := b.way.add
+	if !adds {
+		act = b.way.del
+	}
+	for len(entries) > 0 {
+		seen := map[netip.Addr]bool{}
+		n := 0
+		for n < len(entries) && !seen[entries[n].addr] {
+			seen[entries[n].addr] = true
+			n++
 		}
+		act(ctx, entries[:n])
+		entries = entries[n:]
 	}
-	if c.Verb == steer.Add {
-		return b.way.add(c.Addr, lacking)
-	}
-	b.touch(i, member{set: addrs, addr: c.Addr}, false)
-	return b.way.del(c.Addr)
 }
 
 // gather notes change number i, or why it cannot be made.

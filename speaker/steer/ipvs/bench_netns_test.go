@@ -75,6 +75,11 @@ func BenchmarkNode(b *testing.B) {
 	s := many(10000)
 	var k *Kernel
 	fresh := func() *life {
+		if k != nil { // the kernel finds servers of all namespaces in one table
+			if err := k.Remove(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
 		k = newKernel(b, nettest.New(b, "node"))
 		k.opts.Tunnels = s.Speakers[0].Tunnels
 		if err := k.Prepare(b.Context()); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
 	"github.com/herald-lb/herald/speaker/steer"
 )
 
@@ -193,6 +194,16 @@ func (c *cluster) serve(t testing.TB, services ...snapshot.Service) {
 		}
 		n.want = want
 	}
+}
+
+// withoutTunnels serves as nodes do that cannot send by tunnel.
+func (c *cluster) withoutTunnels(t testing.TB, services ...snapshot.Service) {
+	t.Helper()
+	pool := config.Default()
+	pool.Pool = ipam.Pool{Name: "lan", Ranges: []ipam.Range{{First: ip(vip4), Last: ip(vip4)}}}
+	pool.KeepClientIP = false
+	c.config.Pools = []config.Pool{pool}
+	c.serve(t, services...)
 }
 
 // enter makes everything outside reach the addresses through a node.

@@ -172,13 +172,15 @@ func (k *Kernel) openSpace(t *tier) error {
 	return nil
 }
 
-func (k *Kernel) openIPVS(context.Context) (err error) {
+func (k *Kernel) openIPVS(ctx context.Context) (err error) {
 	for _, s := range k.spaces {
-		if s.wire != nil {
-			continue
+		if s.wire == nil {
+			if s.wire, err = openWire(s.ns); err != nil {
+				return err
+			}
 		}
-		if s.wire, err = openWire(s.ns); err != nil {
-			return err
+		if err := s.wire.remember(ctx, keepIdle); err != nil {
+			return fmt.Errorf("setting the time-out of idle connections in %s: %w", s.file, err)
 		}
 	}
 	return nil

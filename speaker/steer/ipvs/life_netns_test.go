@@ -94,6 +94,15 @@ func TestARestartTouchesNothing(t *testing.T) {
 	}
 }
 
+func TestIdleConnectionsAreRememberedForADay(t *testing.T) {
+	l := newLab(t)
+	for _, of := range tiers {
+		if out := l.inside(of).Run(t, "ipvsadm", "-L", "--timeout"); !strings.Contains(out, "86400 120 300") {
+			t.Errorf("%s: %s, want 86400 120 300", of.file, out)
+		}
+	}
+}
+
 func TestHalfAnAddressIsSweptAndComesBack(t *testing.T) {
 	nettest.RequireIPVS(t)
 	ctx, node := context.Background(), nettest.New(t, "node")
@@ -103,15 +112,15 @@ func TestHalfAnAddressIsSweptAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	halves := map[string]func() error{
-		"only inside": func() error { return k.host.link.RouteDel(hostRoute(ip("192.0.2.1"), node.Index(t, single.veth))) },
+		"only inside": func() error { return gone(k.host, hostRoute(ip("192.0.2.1"), node.Index(t, single.veth))) },
 		"not in the single tier": func() error {
-			return k.spaces[single.of].place.link.RouteDel(insideRoute(ip("2001:db8::1"), loopback))
+			return gone(k.spaces[single.of].place, insideRoute(ip("2001:db8::1")))
 		},
 		"not in the front tier": func() error {
-			return k.spaces[front.of].place.link.RouteDel(insideRoute(ip("192.0.2.1"), loopback))
+			return gone(k.spaces[front.of].place, insideRoute(ip("192.0.2.1")))
 		},
 		"not in the back tier": func() error {
-			return k.spaces[back.of].place.link.RouteDel(insideRoute(ip("192.0.2.1"), loopback))
+			return gone(k.spaces[back.of].place, insideRoute(ip("192.0.2.1")))
 		},
 	}
 	for name, cut := range halves {
@@ -141,6 +150,12 @@ func TestHalfAnAddressIsSweptAndComesBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// gone deletes one route behind Herald's back.
+func gone(p *place, r hostAddr) error {
+	r.del = true
+	return errors.Join(p.route(context.Background(), []hostAddr{r})...)
 }
 
 func TestAHostThatDoesNotForwardIsTold(t *testing.T) {

@@ -148,13 +148,7 @@ func (p *place) up(name string) error {
 			return fmt.Errorf("setting the MTU of %s: %w", name, err)
 		}
 	}
-	if link.Attrs().Flags&net.FlagUp != 0 {
-		return nil
-	}
-	if err := p.link.LinkSetUp(link); err != nil {
-		return fmt.Errorf("setting %s up: %w", name, err)
-	}
-	return nil
+	return p.raise(name)
 }
 
 // address gives a link the addresses that it lacks.

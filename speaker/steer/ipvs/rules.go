@@ -174,13 +174,23 @@ func (h hostFacts) answers() chain {
 	return c
 }
 
+// notLoopback is whether the packet is sent to another address than one of
+// 127.0.0.0/8 or ::1: from those it could not come back.
+func notLoopback(f family) exprs {
+	own, size := []byte{127}, uint32(1)
+	if f.six() {
+		own, size = netip.IPv6Loopback().AsSlice(), 16
+	}
+	return join(network(1, f.destinationOffset(), size), exprs{&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: own}})
+}
+
 // ports lead node ports, which are addresses of the host, to where the servers
 // are. They come before kube-proxy and CNI plug-ins, which use dstnat.
 func (h hostFacts) ports(name string, hook *nftables.ChainHook) chain {
 	c := chain{Chain: nftables.Chain{Name: name, Type: nftables.ChainTypeNAT,
 		Hooknum: hook, Priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATDest - 10)}}
 	for _, f := range both {
-		c.add("node ports", is(f), localDestination, port(), in(setOf(ports, f)), natTo(expr.NATTypeDestNAT, f, single.inside(f)))
+		c.add("node ports", is(f), localDestination, notLoopback(f), port(), in(setOf(ports, f)), natTo(expr.NATTypeDestNAT, f, single.inside(f)))
 	}
 	return c
 }

@@ -18,10 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/internal/snapshot"
-	"github.com/herald-lb/herald/ipam"
 )
 
 func TestPodsSeeTheClientWhicheverNodeItEntersBy(t *testing.T) {
@@ -197,7 +195,7 @@ func stream(n int) []byte {
 
 // pour makes a pod send all of data to whoever connects to port 9090, and count
 // what it gets on port 9091.
-func pour(t *testing.T, pod *nettest.Namespace, data []byte, got chan<- []byte) {
+func pour(t testing.TB, pod *nettest.Namespace, data []byte, got chan<- []byte) {
 	t.Helper()
 	for port, serve := range map[string]func(net.Conn){
 		":9090": func(c net.Conn) { _, _ = c.Write(data) },
@@ -438,11 +436,7 @@ func TestAffinityKeepsAClientOnItsPod(t *testing.T) {
 
 func TestAPoolMayForgoTheClientsAddress(t *testing.T) {
 	c := newCluster(t, 2)
-	pool := config.Default()
-	pool.Pool = ipam.Pool{Name: "lan", Ranges: []ipam.Range{{First: ip(vip4), Last: ip(vip4)}}}
-	pool.KeepClientIP = false
-	c.config.Pools = []config.Pool{pool}
-	c.serve(t, c.service("n2a"))
+	c.withoutTunnels(t, c.service("n2a"))
 	c.enter(t, c.nodes[0])
 	if r := tell(t, c.client, "tcp", vip4, "80"); !slices.Contains(c.addrsOf("n1"), r.Peer) {
 		t.Errorf("%s saw the client as %s, want an address of n1", r.Name, r.Peer)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -90,32 +91,81 @@ func nextAttr(b []byte) (kind uint16, value, rest []byte, err error) {
 // decodeService decodes the body of an answer to IPVS_CMD_GET_SERVICE, with
 // everything but the statistics.
 func decodeService(body []byte) (moby.Service, error) {
+	var svc moby.Service
+	var addr []byte
+	err := attributes(body, attrService, func(kind uint16, value []byte) error {
+		if kind == svcAddr {
+			addr = value // of a length that the family says
+			return nil
+		}
+		return setService(&svc, kind, value)
+	})
+	if err != nil {
+		return moby.Service{}, fmt.Errorf("reading a service: %w", err)
+	}
+	return svc, setAddress(&svc, addr)
+}
+
+// attributes calls each with every attribute of the one that is nested in a body.
+func attributes(body []byte, nest uint16, each func(kind uint16, value []byte) error) error {
 	if len(body) < genlHeader {
-		return moby.Service{}, fmt.Errorf("%d bytes are no service", len(body))
+		return fmt.Errorf("%d bytes are too few", len(body))
 	}
 	kind, attrs, _, err := nextAttr(body[genlHeader:])
 	if err != nil {
-		return moby.Service{}, err
+		return err
 	}
-	if kind != attrService {
-		return moby.Service{}, fmt.Errorf("attribute %d is no service", kind)
+	if kind != nest {
+		return fmt.Errorf("attribute %d is another thing", kind)
 	}
-	var svc moby.Service
-	var addr []byte
 	for len(attrs) > 0 {
 		var value []byte
 		if kind, value, attrs, err = nextAttr(attrs); err != nil {
-			return moby.Service{}, err
+			return err
 		}
-		if kind == svcAddr {
-			addr = value // of a length that the family says
-			continue
-		}
-		if err := setService(&svc, kind, value); err != nil {
-			return moby.Service{}, err
+		if err := each(kind, value); err != nil {
+			return err
 		}
 	}
-	return svc, setAddress(&svc, addr)
+	return nil
+}
+
+// destSizes are the lengths of the attributes that have one, in bytes.
+var destSizes = [...]int{destPort: 2, destMethod: 4, destWeight: 4, destUpper: 4, destLower: 4, destAF: 2}
+
+// decodeDestination decodes the body of an answer to IPVS_CMD_GET_DEST, with
+// everything but the statistics. Kernels before 3.18 do not say its address
+// family: it is that of its service.
+func decodeDestination(body []byte, family uint16) (moby.Destination, error) {
+	d := moby.Destination{AddressFamily: family}
+	var addr []byte
+	err := attributes(body, attrDest, func(kind uint16, value []byte) error {
+		if int(kind) < len(destSizes) && destSizes[kind] != 0 && len(value) != destSizes[kind] {
+			return fmt.Errorf("attribute %d has %d bytes, not %d", kind, len(value), destSizes[kind])
+		}
+		switch kind {
+		case destAddr:
+			addr = value
+		case destPort:
+			d.Port = binary.BigEndian.Uint16(value)
+		case destMethod:
+			d.ConnectionFlags = binary.NativeEndian.Uint32(value) & moby.ConnectionFlagFwdMask
+		case destWeight:
+			d.Weight = int(binary.NativeEndian.Uint32(value))
+		case destUpper:
+			d.UpperThreshold = binary.NativeEndian.Uint32(value)
+		case destLower:
+			d.LowerThreshold = binary.NativeEndian.Uint32(value)
+		case destAF:
+			d.AddressFamily = binary.NativeEndian.Uint16(value)
+		}
+		return nil
+	})
+	if err != nil {
+		return moby.Destination{}, fmt.Errorf("reading a destination: %w", err)
+	}
+	d.Address, err = rawAddr(d.AddressFamily, addr)
+	return d, err
 }
 
 // svcSizes are the lengths of the attributes that have one, in bytes.
@@ -151,22 +201,30 @@ func setService(svc *moby.Service, kind uint16, value []byte) error {
 }
 
 // setAddress sets the address of a service that is not one of a firewall mark.
-// The kernel sends the 16 bytes of union nf_inet_addr for either family.
 func setAddress(svc *moby.Service, addr []byte) error {
-	if svc.AddressFamily != unix.AF_INET && svc.AddressFamily != unix.AF_INET6 {
-		return fmt.Errorf("a service is of address family %d", svc.AddressFamily)
-	}
-	if svc.FWMark != 0 {
+	if svc.FWMark != 0 && (svc.AddressFamily == unix.AF_INET || svc.AddressFamily == unix.AF_INET6) {
 		return nil
 	}
-	want := 4
-	if svc.AddressFamily == unix.AF_INET6 {
+	ip, err := rawAddr(svc.AddressFamily, addr)
+	svc.Address = ip
+	return err
+}
+
+// rawAddr returns an address of a family. The kernel sends the 16 bytes of
+// union nf_inet_addr for either.
+func rawAddr(family uint16, addr []byte) (net.IP, error) {
+	want := 0
+	switch family {
+	case unix.AF_INET:
+		want = 4
+	case unix.AF_INET6:
 		want = 16
+	default:
+		return nil, fmt.Errorf("reading an address: address family %d is unknown", family)
 	}
 	if len(addr) < want {
-		return fmt.Errorf("the address of a service has %d bytes, not %d", len(addr), want)
+		return nil, fmt.Errorf("reading an address: it has %d bytes, not %d", len(addr), want)
 	}
 	a, _ := netip.AddrFromSlice(addr[:want])
-	svc.Address = a.AsSlice()
-	return nil
+	return a.AsSlice(), nil
 }

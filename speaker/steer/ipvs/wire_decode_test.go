@@ -3,6 +3,7 @@ package ipvs
 import (
 	"bytes"
 	"encoding/binary"
+	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -127,10 +128,10 @@ func TestWhatIsNoServiceIsAnError(t *testing.T) {
 		body []byte
 		want string
 	}{
-		{"a destination", append([]byte{1, 1, 0, 0}, appendAttr(nil, attrDest, 0)...), "attribute 2 is no service"},
+		{"a destination", append([]byte{1, 1, 0, 0}, appendAttr(nil, attrDest, 0)...), "attribute 2 is another thing"},
 		{"no family", attrs(), "address family 0"},
-		{"no address", attrs(family), "0 bytes, not 4"},
-		{"half an address", attrs(append16(nil, svcAF, unix.AF_INET6), append32(nil, svcAddr, 1)), "4 bytes, not 16"},
+		{"no address", attrs(family), "it has 0 bytes, not 4"},
+		{"half an address", attrs(append16(nil, svcAF, unix.AF_INET6), append32(nil, svcAddr, 1)), "it has 4 bytes, not 16"},
 		{"a port of four bytes", attrs(family, append32(nil, svcPort, 80)), "attribute 4 of a service has 4 bytes, not 2"},
 		{"an attribute that is too long", attrs(family, appendAttr(nil, svcPort, 2)), "is said to have 6"},
 		{"an attribute without a head", attrs(family, []byte{3, 0, 1, 0}), "is said to have 3"},
@@ -144,23 +145,73 @@ func TestWhatIsNoServiceIsAnError(t *testing.T) {
 	}
 }
 
+// asListedDest encodes a destination as the kernel lists it.
+func asListedDest(seq uint32, d moby.Destination) []byte {
+	b := appendHeader(nil, 31, seq, 0, uint8(opNewDest))
+	at := len(b)
+	b = appendAttr(b, attrDest, 0)
+	b = append(appendAttr(b, destAddr, 16), append(slices.Clone(d.Address), make([]byte, 12)...)[:16]...)
+	b = appendPort(b, destPort, d.Port)
+	b = append32(b, destMethod, d.ConnectionFlags|0x8000)
+	b = append32(b, destWeight, uint32(d.Weight))
+	b = append32(b, destUpper, d.UpperThreshold)
+	b = append32(b, destLower, d.LowerThreshold)
+	b = append32(b, 7, 12345) // active connections
+	b = append16(b, destAF, d.AddressFamily)
+	b = endAttr(b, at)
+	binary.NativeEndian.PutUint32(b, uint32(len(b)))
+	return b
+}
+
+func TestDestinationsAreDecoded(t *testing.T) {
+	for _, want := range []moby.Destination{
+		dest4("10.0.0.7:8080", 65535),
+		{Address: ipOf("fd00::7"), Port: 53, AddressFamily: unix.AF_INET6, ConnectionFlags: moby.ConnectionFlagTunnel, UpperThreshold: 9, LowerThreshold: 3},
+	} {
+		m, _, err := nextMessage(asListedDest(1, want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeDestination(m.body, unix.AF_INET); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("decodeDestination() = %+v, %v\nwant %+v", got, err, want)
+		}
+		for n := range len(m.body) - 12 { // the family at the end may be missing
+			if got, err := decodeDestination(m.body[:n], unix.AF_INET); err == nil {
+				t.Errorf("decodeDestination() of %d bytes of %d = %+v", n, len(m.body), got)
+			}
+		}
+	}
+}
+
 func FuzzDump(f *testing.F) {
 	var all []byte
 	for _, svc := range someServices() {
 		all = append(all, asListed(1, svc)...)
 	}
-	f.Add(append(all, dumpDone(1, 0)...))
-	f.Add(all[:100])
-	f.Add(ack(1, unix.EPERM))
-	f.Fuzz(func(t *testing.T, datagram []byte) {
-		d := dump{family: 31, seq: 1}
-		if err := d.read(datagram); err != nil {
-			return
-		}
-		for _, svc := range d.services {
-			if svc.FWMark == 0 && len(svc.Address) != 4 && len(svc.Address) != 16 {
-				t.Errorf("a service has the address %v", svc.Address)
+	f.Add(append(all, dumpDone(1, 0)...), false)
+	f.Add(asListedDest(1, dest4("10.0.0.7:8080", 1)), true)
+	f.Add(all[:100], false)
+	f.Add(ack(1, unix.EPERM), false)
+	f.Fuzz(func(t *testing.T, datagram []byte, dests bool) {
+		check := func(addr net.IP, mark uint32) {
+			if mark == 0 && len(addr) != 4 && len(addr) != 16 {
+				t.Errorf("there is the address %v", addr)
 			}
 		}
+		d := dumping{family: 31, seq: 1, each: func(body []byte) error {
+			if dests {
+				d, err := decodeDestination(body, unix.AF_INET)
+				if err == nil {
+					check(d.Address, 0)
+				}
+				return err
+			}
+			svc, err := decodeService(body)
+			if err == nil {
+				check(svc.Address, svc.FWMark)
+			}
+			return err
+		}}
+		_ = d.read(datagram) // whatever it says, it must say it
 	})
 }

@@ -16,6 +16,7 @@ import (
 const (
 	attrService = 1 // IPVS_CMD_ATTR_*
 	attrDest    = 2
+	attrTCP     = 4 // IPVS_CMD_ATTR_TIMEOUT_TCP
 
 	svcAF        = 1 // IPVS_SVC_ATTR_*
 	svcProtocol  = 2
@@ -39,10 +40,12 @@ const (
 
 // Other numbers of generic netlink (linux/netlink.h, linux/genetlink.h).
 const (
-	cmdGetService = 4 // IPVS_CMD_GET_SERVICE
-	genlVersion   = 1 // IPVS_GENL_VERSION
-	genlHeader    = 4 // bytes: command, version, two reserved
-	attrHeader    = 4 // bytes: length, type
+	cmdGetService = 4  // IPVS_CMD_GET_SERVICE
+	cmdGetDest    = 8  // IPVS_CMD_GET_DEST
+	cmdSetConfig  = 12 // IPVS_CMD_SET_CONFIG
+	genlVersion   = 1  // IPVS_GENL_VERSION
+	genlHeader    = 4  // bytes: command, version, two reserved
+	attrHeader    = 4  // bytes: length, type
 
 	// maxName is more than the kernel takes for a name. A longer one is
 	// refused here, as the kernel does, so that every command fits a batch.

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
+	"slices"
 
 	moby "github.com/moby/ipvs"
 	"golang.org/x/sys/unix"
@@ -26,103 +26,99 @@ var errChanging = errors.New("the virtual servers change as they are listed")
 
 // list returns all services and their destinations.
 //
-// One dump has the services with their flags; asking for the destinations of
-// each would be a round trip for each. The file /proc/net/ip_vs has them all,
-// but lacks flags. Neither is a snapshot, so what the two do not agree on has
-// changed in between, and both are read again.
+// One dump has the services. Their destinations are a dump each, of two system
+// calls: the kernel takes one dump at a time from a socket. The file
+// /proc/net/ip_vs has all in one, but not if several namespaces have services:
+// from its second page on it counts those of the others too, and passes over
+// ours (ip_vs_info_seq_next in net/netfilter/ipvs/ip_vs_ctl.c).
+//
+// A dump is no snapshot, and may pass over a service while another is deleted:
+// so the services are dumped once more, and all is read again if they are others.
 func (w *wire) list(ctx context.Context) ([]listing, error) {
+	s, err := w.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer s.close() // only read; and one whose dump was left half read would refuse the next
+	d := dumper{w, s, 0}
 	for range listAttempts {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		services, err := w.services()
+		services, err := d.services()
 		if err != nil {
 			return nil, fmt.Errorf("dumping services: %w", err)
 		}
-		rows, err := w.rows()
+		all, err := d.destinations(ctx, services)
 		if err != nil {
-			return nil, fmt.Errorf("reading /proc/net/ip_vs: %w", err)
+			return nil, fmt.Errorf("dumping destinations: %w", err)
 		}
-		if all, ok := joined(services, rows); ok {
+		again, err := d.services()
+		if err != nil {
+			return nil, fmt.Errorf("dumping services: %w", err)
+		}
+		if slices.EqualFunc(services, again, sameService) {
 			return all, nil
 		}
 	}
 	return nil, errChanging
 }
 
-// joined gives each service the destinations of its row; ok is false if they
-// are not those of the same services.
-func joined(services []moby.Service, rows []tableRow) (all []listing, ok bool) {
-	if len(services) != len(rows) {
-		return nil, false
-	}
-	at := make(map[serviceID]int, len(rows))
-	for i := range rows {
-		id := unused(at, rows[i].id)
-		at[id] = i
-	}
-	all = make([]listing, len(services))
+func sameService(a, b moby.Service) bool {
+	return a.AddressFamily == b.AddressFamily && a.FWMark == b.FWMark && a.Protocol == b.Protocol && a.Port == b.Port && a.Address.Equal(b.Address)
+}
+
+// A dumper dumps one thing after the other over one socket.
+type dumper struct {
+	*wire
+	socket wireSocket
+	last   uint32 // sequence number
+}
+
+func (d *dumper) services() (services []moby.Service, err error) {
+	return services, d.dump(nil, func(body []byte) error {
+		svc, err := decodeService(body)
+		services = append(services, svc)
+		return err
+	})
+}
+
+// destinations returns the services with their destinations.
+func (d *dumper) destinations(ctx context.Context, services []moby.Service) ([]listing, error) {
+	all := make([]listing, len(services))
 	for i := range services {
-		id := idOf(&services[i])
-		if _, ok := at[id]; !ok && id.fwmark != 0 {
-			id.second = true
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-		row, ok := at[id]
-		if !ok || rows[row].scheduler != services[i].SchedName {
-			return nil, false
+		all[i].svc = services[i]
+		err := d.dump(&services[i], func(body []byte) error {
+			dest, err := decodeDestination(body, services[i].AddressFamily)
+			all[i].dests = append(all[i].dests, dest)
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
-		delete(at, id) // whatever comes twice is not there the second time
-		all[i] = listing{services[i], rows[row].dests}
 	}
-	return all, true
+	return all, nil
 }
 
-// unused returns id, or its second if that is taken. There may be two services
-// of one firewall mark, one of either family; they are listed in the same
-// order everywhere.
-func unused(at map[serviceID]int, id serviceID) serviceID {
-	if _, taken := at[id]; taken && id.fwmark != 0 {
-		id.second = true
+// dump asks for all services or, if svc is not nil, for the destinations of one,
+// and calls each with every answer.
+func (d *dumper) dump(svc *moby.Service, each func(body []byte) error) error {
+	cmd := uint8(cmdGetService)
+	if svc != nil {
+		cmd = cmdGetDest
 	}
-	return id
-}
-
-func idOf(svc *moby.Service) serviceID {
-	if svc.FWMark != 0 {
-		return serviceID{fwmark: svc.FWMark}
+	d.last++
+	d.buf = appendHeader(d.buf[:0], d.family, d.last, unix.NLM_F_DUMP, cmd)
+	if svc != nil {
+		d.buf = appendService(d.buf, svc, false)
 	}
-	addr, _ := netip.AddrFromSlice(svc.Address)
-	return serviceID{proto: svc.Protocol, addr: netip.AddrPortFrom(addr, svc.Port)}
-}
-
-// rows reads the file.
-func (w *wire) rows() (rows []tableRow, err error) {
-	f, err := w.table()
-	if err != nil {
-		return nil, err
+	binary.NativeEndian.PutUint32(d.buf, uint32(len(d.buf)))
+	if err := d.socket.send(d.buf); err != nil {
+		return err
 	}
-	defer f.Close() // only read
-	rows, w.size, err = readTable(f, w.size)
-	return rows, err
-}
-
-// services dumps all services. It takes a socket of its own: one whose dump
-// was left half read would refuse the next.
-func (w *wire) services() ([]moby.Service, error) {
-	s, err := w.dial()
-	if err != nil {
-		return nil, err
-	}
-	defer s.close() // only read
-	const seq = 1
-	request := appendHeader(nil, w.family, seq, unix.NLM_F_DUMP, cmdGetService)
-	binary.NativeEndian.PutUint32(request, uint32(len(request)))
-	if err := s.send(request); err != nil {
-		return nil, err
-	}
-	d := dump{family: w.family, seq: seq, services: make([]moby.Service, 0, w.size.rows)}
-	for failed := 0; !d.done; {
-		datagrams, err := s.receive()
+	answer := dumping{family: d.family, seq: d.last, each: each}
+	for failed := 0; !answer.done; {
+		datagrams, err := d.socket.receive()
 		if err == unix.EINTR && failed < persistence {
 			failed++
 			continue
@@ -131,26 +127,26 @@ func (w *wire) services() ([]moby.Service, error) {
 			err = errors.New("the kernel stops in the middle")
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, datagram := range datagrams {
-			if err := d.read(datagram); err != nil {
-				return nil, err
+			if err := answer.read(datagram); err != nil {
+				return err
 			}
 		}
 	}
-	return d.services, nil
+	return nil
 }
 
-// A dump is what has come so far of the answer to one request.
-type dump struct {
-	family   uint16
-	seq      uint32
-	services []moby.Service
-	done     bool
+// A dumping is what has come so far of the answer to one request.
+type dumping struct {
+	family uint16
+	seq    uint32
+	each   func(body []byte) error
+	done   bool
 }
 
-func (d *dump) read(datagram []byte) error {
+func (d *dumping) read(datagram []byte) error {
 	for len(datagram) > 0 && !d.done {
 		var m message
 		var err error
@@ -163,11 +159,9 @@ func (d *dump) read(datagram []byte) error {
 			d.done = true
 			return m.status()
 		case m.kind == d.family:
-			svc, err := decodeService(m.body)
-			if err != nil {
+			if err := d.each(m.body); err != nil {
 				return err
 			}
-			d.services = append(d.services, svc)
 		}
 	}
 	return nil

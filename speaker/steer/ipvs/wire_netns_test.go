@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -165,7 +166,9 @@ func sameTable(t *testing.T, w *wire, want []listing) {
 	if len(got) != len(want) {
 		t.Fatalf("list() has %d services, want %d", len(got), len(want))
 	}
-	name := func(l listing) string { return fmt.Sprint(l.svc.AddressFamily, idOf(&l.svc)) }
+	name := func(l listing) string {
+		return fmt.Sprint(l.svc.AddressFamily, l.svc.FWMark, l.svc.Protocol, l.svc.Address, l.svc.Port)
+	}
 	byName := func(a, b listing) int { return cmp.Compare(name(a), name(b)) }
 	slices.SortFunc(got, byName)
 	slices.SortFunc(want, byName)
@@ -231,14 +234,19 @@ func TestListWhileOthersWrite(t *testing.T) {
 		}
 		here := map[netip.Addr]int{}
 		for _, l := range all {
-			here[idOf(&l.svc).addr.Addr()] = len(l.dests)
+			here[addrOf(l.svc.Address)] = len(l.dests)
 		}
 		for i := 0; i < len(fixed); i += 3 {
-			if addr := idOf(fixed[i].svc).addr.Addr(); here[addr] != 2 {
+			if addr := addrOf(fixed[i].svc.Address); here[addr] != 2 {
 				t.Fatalf("list() has %d destinations of %s, want 2", here[addr], addr)
 			}
 		}
 	}
+}
+
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
 }
 
 // A family that is none is enough to make the kernel answer, on any kernel:
@@ -246,7 +254,7 @@ func TestListWhileOthersWrite(t *testing.T) {
 func anyWire(t testing.TB) (*wire, *kernelSocket) {
 	t.Helper()
 	nettest.Require(t)
-	s, err := openSocket(place{ns: nettest.New(t, "node").Handle}, acknowledgements)
+	s, err := openSocket(place{ns: nettest.New(t, "node").Handle}, unix.NETLINK_GENERIC, acknowledgements)
 	if err != nil {
 		t.Fatalf("openSocket() = %v", err)
 	}
@@ -255,7 +263,7 @@ func anyWire(t testing.TB) (*wire, *kernelSocket) {
 	if err != nil {
 		t.Fatalf("limit() = %v", err)
 	}
-	return &wire{family: 0xfff0, sock: s, limit: limit, seq: 1}, s
+	return &wire{family: 0xfff0, batcher: batcher{sock: s, limit: limit, seq: 1}}, s
 }
 
 func TestNoAnswerIsLost(t *testing.T) {
@@ -293,6 +301,28 @@ func TestAnOverrunIsToldAndOver(t *testing.T) {
 	for i, err := range w.do(context.Background(), someCommands(400)) {
 		if err != syscall.ENOENT {
 			t.Fatalf("command %d: %v, in batches of %d", i, err, limit.commands)
+		}
+	}
+}
+
+// What others have in their namespaces does not hide what is in ours: in
+// /proc/net/ip_vs it does.
+func TestListHasEverythingBesideOtherNamespaces(t *testing.T) {
+	nettest.RequireIPVS(t)
+	const services, dests = 1000, 3
+	for i := range 3 {
+		w := newWire(t, nettest.New(t, "node"))
+		if err := errors.Join(w.do(t.Context(), benchCommands(services, dests))...); err != nil {
+			t.Fatal(err)
+		}
+		all, err := w.list(t.Context())
+		if err != nil || len(all) != services {
+			t.Errorf("namespace %d: list() has %d services, %v, want %d", i+1, len(all), err, services)
+		}
+		for _, l := range all {
+			if len(l.dests) != dests {
+				t.Fatalf("namespace %d: %d destinations of %v, want %d", i+1, len(l.dests), l.svc.Address, dests)
+			}
 		}
 	}
 }

@@ -32,7 +32,7 @@ var (
 	dumps = socketShape{4, 32 << 10}
 )
 
-// A kernelSocket is a generic netlink socket that never blocks. It is
+// A kernelSocket is a netlink socket that never blocks. It is
 // connected to the kernel: nobody else can send to it.
 type kernelSocket struct {
 	fd   int
@@ -48,18 +48,18 @@ type mmsghdr struct {
 	len uint32 // of what was received, in bytes
 }
 
-// openSocket opens a socket of a shape inside a place.
-func openSocket(in place, shape socketShape) (*kernelSocket, error) {
+// openSocket opens a socket of a netlink protocol and of a shape inside a place.
+func openSocket(in place, protocol int, shape socketShape) (*kernelSocket, error) {
 	s := newKernelSocket(shape)
 	err := in.do(func() (err error) {
-		s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_GENERIC)
+		s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("opening generic netlink: %w", err)
+		return nil, fmt.Errorf("opening netlink: %w", err)
 	}
 	if err := s.setUp(); err != nil {
-		return nil, errors.Join(fmt.Errorf("setting up generic netlink: %w", err), s.close())
+		return nil, errors.Join(fmt.Errorf("setting up netlink: %w", err), s.close())
 	}
 	return s, nil
 }

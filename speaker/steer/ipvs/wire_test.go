@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -80,7 +79,7 @@ func ack(seq uint32, errno syscall.Errno) []byte {
 
 // fakeWire is a wire to f whose batches hold n commands.
 func fakeWire(f *fakeSocket, n int) *wire {
-	return &wire{family: 31, sock: f, limit: wireLimit{bytes: sendBuffer, commands: n}, seq: 1}
+	return &wire{family: 31, batcher: batcher{sock: f, limit: wireLimit{bytes: sendBuffer, commands: n}, seq: 1}}
 }
 
 func nothingFails(int) syscall.Errno { return 0 }
@@ -276,8 +275,8 @@ func regroup(rnd *rand.Rand, datagrams [][]byte) (groups [][]byte) {
 func TestBatchesAllocateNothing(t *testing.T) {
 	cmds, errs := someCommands(200), make([]error, 200)
 	w := fakeWire(nil, 1000)
-	w.fill(cmds, errs)
-	if n := testing.AllocsPerRun(20, func() { w.fill(cmds, errs) }); n != 0 {
+	w.fill(w.encoder(cmds), 0, errs)
+	if n := testing.AllocsPerRun(20, func() { w.fill(w.encoder(cmds), 0, errs) }); n != 0 {
 		t.Errorf("filling a batch allocates %v times", n)
 	}
 	acks := [][]byte{ack(w.seq-200, 0), ack(w.seq-1, unix.EEXIST)}
@@ -290,9 +289,4 @@ func TestBatchesAllocateNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("noting answers allocates %v times", n)
 	}
-}
-
-// lister is a wire whose dumps and tables come from functions.
-func lister(dial func() (wireSocket, error), table func() (io.ReadCloser, error)) *wire {
-	return &wire{family: 31, dial: dial, table: table}
 }
