@@ -37,6 +37,12 @@ type speakerFlags struct {
 	healthPorts string
 }
 
+// resync is how often a pass is run although nothing has changed: often enough
+// for the audits, which are a part of passes.
+func (f speakerFlags) resync() time.Duration {
+	return min(resync, max(f.audit, time.Second))
+}
+
 func speakerCommand() *cobra.Command {
 	var f speakerFlags
 	cmd := &cobra.Command{
@@ -91,11 +97,12 @@ type daemon struct {
 	prober *probe.Prober
 	node   *speaker.Node
 	health *health
+	resync time.Duration // of passes
 	log    *slog.Logger
 }
 
 func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) (_ *daemon, err error) {
-	d := &daemon{bell: loop.NewBell(), log: log, health: &health{address: f.health}}
+	d := &daemon{bell: loop.NewBell(), log: log, health: &health{address: f.health}, resync: f.resync()}
 	d.source, err = kube.NewSource(clients, kube.Options{
 		Classes: f.classes, Namespace: f.namespace, Node: f.node, ServiceProxy: f.proxy, Ring: d.bell.Ring, Log: log,
 	})
@@ -174,7 +181,7 @@ func (d *daemon) passes(ctx, rest context.Context) {
 	both, cancel := context.WithCancel(rest)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	l := loop.Loop{Bell: d.bell, Pass: d.health.watch(d.node.Pass), Gap: time.Millisecond, Resync: resync, Retry: 200 * time.Millisecond, Log: d.log}
+	l := loop.Loop{Bell: d.bell, Pass: d.health.watch(d.node.Pass), Gap: time.Millisecond, Resync: d.resync, Retry: 200 * time.Millisecond, Log: d.log}
 	l.Run(both)
 }
 

@@ -60,6 +60,10 @@ func (d *Daemon) Start() {
 	d.proc = proc
 }
 
+// Flags gives the program more flags, from its next start on. They go before
+// those that it has.
+func (d *Daemon) Flags(flags ...string) { d.args = append(d.args, flags...) }
+
 // WaitReady waits until the program says that it is ready.
 func (d *Daemon) WaitReady() {
 	d.lab.t.Helper()

@@ -58,9 +58,26 @@ func (h *Host) Get(url string) (string, error) { return h.GetWithin(url, patienc
 
 // GetWithin is Get for those who can wait less, or must wait longer.
 func (h *Host) GetWithin(url string, limit time.Duration) (string, error) {
+	return get(h.dial, url, limit)
+}
+
+// GetFrom is Get from an address and port of the host's.
+func (h *Host) GetFrom(from netip.AddrPort, url string) (string, error) {
+	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
+	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		err = h.Do(func() error {
+			conn, err = dialer.DialContext(ctx, network, addr)
+			return err
+		})
+		return conn, err
+	}
+	return get(dial, url, patience)
+}
+
+func get(dial func(ctx context.Context, network, addr string) (net.Conn, error), url string, limit time.Duration) (string, error) {
 	client := http.Client{
 		Timeout:   limit,
-		Transport: &http.Transport{DialContext: h.dial, DisableKeepAlives: true},
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
 	}
 	resp, err := client.Get(url)
 	if err != nil {

@@ -221,15 +221,23 @@ func (l *Lab) Kubectl(args ...string) (string, error) {
 // Herald runs herald as a person would who may do everything, and returns what
 // it prints on standard output, and its exit code.
 func (l *Lab) Herald(stdin string, args ...string) (out string, code int) {
-	bin, err := heraldBinary(l.ctx)
-	if err != nil {
-		l.t.Fatalf("finding herald: %v", err)
-	}
-	args = append(args, "--kubeconfig", l.cp.Kubeconfig("admin"))
-	err = l.cp.hub.Do(func() error {
-		cmd := exec.CommandContext(l.ctx, bin, args...)
+	l.t.Helper()
+	return l.herald(l.cp.hub, "admin", stdin, args)
+}
+
+// Herald runs herald on the node with the rights of its speaker, as in the
+// speaker's pod.
+func (n *Node) Herald(args ...string) (out string, code int) {
+	n.lab.t.Helper()
+	return n.lab.herald(n.Namespace, "speaker", "", args)
+}
+
+func (l *Lab) herald(in *Namespace, user, stdin string, args []string) (out string, code int) {
+	l.t.Helper()
+	args = append(args, "--kubeconfig", l.cp.Kubeconfig(user))
+	err := in.Do(func() error {
+		cmd := exec.CommandContext(l.ctx, l.cp.herald, args...)
 		cmd.Stdin = strings.NewReader(stdin)
-		var said []byte
 		said, err := cmd.Output()
 		out = string(said)
 		return err

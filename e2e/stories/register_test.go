@@ -215,6 +215,11 @@ func create(l *lab.Lab, s *corev1.Service) (*corev1.Service, error) {
 // createAll creates n Services, called prefix-0 and so on, many at once, and
 // returns when each was asked for.
 func createAll(l *lab.Lab, prefix string, n int) (map[types.UID]time.Time, error) {
+	return createEach(l, n, func(i int) *corev1.Service { return plain(fmt.Sprintf("%s-%d", prefix, i)) })
+}
+
+// createEach is createAll for Services of any kind.
+func createEach(l *lab.Lab, n int, service func(i int) *corev1.Service) (map[types.UID]time.Time, error) {
 	const creators = 16
 	var mu sync.Mutex
 	asked, errs := make(map[types.UID]time.Time, n), []error(nil)
@@ -224,7 +229,7 @@ func createAll(l *lab.Lab, prefix string, n int) (map[types.UID]time.Time, error
 		g.Go(func() {
 			for i := range next {
 				began := time.Now()
-				s, err := create(l, plain(fmt.Sprintf("%s-%d", prefix, i)))
+				s, err := create(l, service(i))
 				mu.Lock()
 				if err != nil {
 					errs = append(errs, err)

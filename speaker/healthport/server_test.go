@@ -270,3 +270,16 @@ func TestRunRingsWhenKubeProxyHasComeOrGone(t *testing.T) {
 		}
 	})
 }
+
+// A port that is let go has not failed: nobody has to look again.
+func TestLettingAPortGoRingsNobody(t *testing.T) {
+	rung := make(chan bool, 2)
+	s, port := newServer(t, Options{Mode: On, Ring: func() { rung <- true }}), freePort(t)
+	follow(t, s, Port{Number: port, Namespace: "ns", Service: "a", Endpoints: 1})
+	ask(t, "127.0.0.1", port) // it is being served
+	follow(t, s)
+	s.serving.Wait()
+	if len(rung) > 0 {
+		t.Error("it rang")
+	}
+}

@@ -30,7 +30,8 @@ func (s *Server) listen(ctx context.Context, p Port) error {
 	so.server = &http.Server{Handler: so, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	s.open[p.Number] = so
 	s.serving.Go(func() {
-		if err := so.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		err := so.server.Serve(listener)
+		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) { // not by close
 			s.o.Log.Warn("a health check node port has failed", "port", p.Number, "err", err)
 			so.failed.Store(true)
 			s.o.Ring()

@@ -58,6 +58,7 @@ func (p *Prober) Judge(lost []snapshot.Speaker, nodes []snapshot.Node) []snapsho
 		watch[sp.Node] = addresses(sp, nodes)
 	}
 	p.mu.Lock()
+	p.tell(watch)
 	p.nodes = watch
 	maps.DeleteFunc(p.fails, func(node string, _ int) bool { _, ok := watch[node]; return !ok })
 	next := slices.Clone(lost)
@@ -74,6 +75,20 @@ func (p *Prober) Judge(lost []snapshot.Speaker, nodes []snapshot.Node) []snapsho
 		p.last, p.from = next, lost
 	}
 	return p.last // the same slice for the same answer
+}
+
+// tell says whose speakers are lost that were not before, and no more.
+func (p *Prober) tell(watch map[string][]netip.Addr) {
+	for _, node := range slices.Sorted(maps.Keys(watch)) {
+		if _, ok := p.nodes[node]; !ok {
+			p.Log.Info("a speaker is lost: its node is asked whether it lives", "of", node)
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(p.nodes)) {
+		if _, ok := watch[node]; !ok {
+			p.Log.Info("a speaker is not lost any more", "of", node)
+		}
+	}
 }
 
 func one(a, b []snapshot.Speaker) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
@@ -131,16 +146,24 @@ func (p *Prober) round(ctx context.Context, nodes map[string][]netip.Addr) (chan
 			answered := p.answers(ctx, node, addrs)
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			was := p.fails[node]
-			p.fails[node] = was + 1
+			was := p.fails[node] >= attempts
+			p.fails[node]++
 			if answered {
 				p.fails[node] = 0
 			}
-			changed = changed || (was >= attempts) != (p.fails[node] >= attempts)
+			switch is := p.fails[node] >= attempts; {
+			case was == is || ctx.Err() != nil:
+				return
+			case is:
+				p.Log.Warn("a node is dead: new connections avoid it", "of", node)
+			default:
+				p.Log.Info("a node lives after all", "of", node)
+			}
+			changed = true
 		})
 	}
 	asking.Wait()
-	return changed && ctx.Err() == nil
+	return changed
 }
 
 // answers is whether any address of a node does. If asking fails, for want of

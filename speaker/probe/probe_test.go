@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,6 +65,29 @@ func probed(t *testing.T, f *fake, play func(p *Prober, rang *atomic.Int32)) {
 			t.Error(err)
 		}
 	})
+}
+
+// What a node's administrator has to know is said once.
+func TestWhatBecomesOfANodeIsSaidOnce(t *testing.T) {
+	f := newFake()
+	var said strings.Builder
+	probed(t, f, func(p *Prober, _ *atomic.Int32) {
+		p.Log = slog.New(slog.NewTextHandler(&said, nil))
+		speakers := []snapshot.Speaker{lost("n1", one4)}
+		for range 3 {
+			p.Judge(speakers, nil)
+			time.Sleep(10 * time.Second)
+		}
+		f.set(one4, true)
+		time.Sleep(10 * time.Second)
+		p.Judge(nil, nil)
+		p.Judge(nil, nil)
+	})
+	for _, want := range []string{"a speaker is lost", "a node is dead", "a node lives", "a speaker is not lost"} {
+		if n := strings.Count(said.String(), want); n != 1 {
+			t.Errorf("%q is said %d times:\n%s", want, n, said.String())
+		}
+	}
 }
 
 func newFake(up ...netip.Addr) *fake {

@@ -70,7 +70,9 @@ func (r rows) endpoints(local bool) []target {
 }
 
 // nodePorts returns the node port on the nodes that are ready, for kube-proxy
-// to lead on; with local that of this node, if it has an endpoint.
+// to lead on; with local that of this node, if it has an endpoint. Without tiers
+// that of this node counts only where there is no other: one connection has one
+// DNAT, so that kube-proxy would not lead on.
 func (r rows) nodePorts(local bool) []target {
 	if r.port.Node == 0 {
 		return nil
@@ -87,6 +89,11 @@ func (r rows) nodePorts(local bool) []target {
 			}
 			found = append(found, t)
 		}
+	}
+	mine := func(t target) bool { return t.node == r.self.Node }
+	theirs := func(t target) bool { return !mine(t) && t.takes() }
+	if !r.self.Tiers && slices.ContainsFunc(found, theirs) {
+		found = slices.DeleteFunc(found, mine)
 	}
 	return found
 }

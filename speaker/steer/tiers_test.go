@@ -188,6 +188,18 @@ func TestPlanOfTiers(t *testing.T) {
 				s.Nodes[2].Ready = false
 			}, svc("ns/a", func(s *snapshot.Service) { s.Ports[0].Node = 30080 }, a)), onN1,
 			rows(nodes, "add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 192.168.0.11:30080 weight 1", "add 192.0.2.1:80/tcp -> 192.168.0.12:30080 weight 1", "add 192.0.2.1:80/tcp -> 192.168.0.13:30080 weight 0", address)},
+		{"without tiers the node ports of the others: kube-proxy does not lead on what came through the same nftables",
+			with(func(s *snapshot.Snapshot) {
+				s.Config = lan(func(p *config.Pool) { p.Backends = config.BackendsNodePort })
+				s.Nodes[2].Ready = false
+			}, svc("ns/a", func(s *snapshot.Service) { s.Ports[0].Node = 30080 }, a)), Self{Node: "n1"},
+			rows("add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 192.168.0.12:30080 weight 1", "add 192.0.2.1:80/tcp -> 192.168.0.13:30080 weight 0", address)},
+		{"without tiers the node port of this node where no other is ready",
+			with(func(s *snapshot.Snapshot) {
+				s.Config = lan(func(p *config.Pool) { p.Backends = config.BackendsNodePort })
+				s.Nodes[1].Ready, s.Nodes[2].Ready = false, false
+			}, svc("ns/a", func(s *snapshot.Service) { s.Ports[0].Node = 30080 }, a)), Self{Node: "n1"},
+			rows("add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 192.168.0.11:30080 weight 1", "add 192.0.2.1:80/tcp -> 192.168.0.12:30080 weight 0", "add 192.0.2.1:80/tcp -> 192.168.0.13:30080 weight 0", address)},
 		{"with policy Local the node port of this node, if it has an endpoint",
 			with(func(s *snapshot.Snapshot) {
 				s.Config = lan(func(p *config.Pool) { p.Backends = config.BackendsNodePort })

@@ -113,6 +113,11 @@ func (h hostFacts) arrivals() chain {
 		c.add("a tunnel from this node to itself", from(front.veth), tunnelled, into)
 		c.add("tunnels from other nodes", tunnelled, source(f), in(setOf(nodes, f)), notrack, into)
 	}
+	// From when a speaker is told to do without tunnels until its first pass. The
+	// kernel would refuse them, and IPVS in the front tell the client so.
+	for _, f := range both {
+		c.add("tunnels to itself that are not taken: clients try again", from(front.veth), is(f), carries(f.tunnel()), localDestination, drop)
+	}
 	for _, t := range []struct {
 		set  setName
 		tier *tier

@@ -4,6 +4,7 @@ package ipvs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -356,6 +359,29 @@ func TestNewConnectionsAvoidALostNode(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A speaker that is started anew without tunnels prepares first, and plans when
+// it knows the cluster. A client that is refused meanwhile would not try again.
+func TestGivingUpTunnelsRefusesNobody(t *testing.T) {
+	c := newCluster(t, 2)
+	c.serve(t, c.service("n1a", "n1b", "n2a"))
+	c.enter(t, c.nodes[0])
+	k := c.nodes[0].k
+	k.opts.Tunnels = nil
+	if err := k.Prepare(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	var clients sync.WaitGroup
+	for i := range 12 {
+		clients.Go(func() {
+			vip := []string{vip4, vip6}[i%2]
+			if r, err := c.client.Get("tcp", net.JoinHostPort(vip, "80")); errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("%s: %v, %v; want an answer or none", vip, r, err)
+			}
+		})
+	}
+	clients.Wait()
 }
 
 func TestSourceRangesHoldForEverybody(t *testing.T) {

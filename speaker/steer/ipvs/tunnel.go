@@ -49,7 +49,7 @@ func (k *Kernel) tunnels(context.Context) error {
 		self.Tunnels = append(self.Tunnels, k.opts.Tunnels[i])
 	}
 	if len(k.opts.Tunnels) == 0 {
-		lacks = append(lacks, "tunnels: the speaker was given no address of this node (--node-ips)")
+		lacks = append(lacks, "tunnels: the speaker was told to do without (--tunnels), or given no address of this node (--node-ips)")
 	}
 	k.self.Store(&self)
 	k.lacks.Store(&lacks)

@@ -1,0 +1,34 @@
+package stories
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/herald-lb/herald/e2e/lab"
+)
+
+func TestTheDoctorSaysWhatIsWrongWithANode(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	l.Apply(pool("lan", addrs))
+	l.Apply(service{name: "web"}.String())
+	waitAnswer(t, l, l.Client, url(l.WaitAddress("web")))
+	n := l.Node(2)
+	before, err := n.Kernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, code := n.Herald("doctor"); code != 0 || hasIPVS() && strings.Contains(out, "WARN ") {
+		t.Errorf("of a node that is well the doctor says, with exit code %d:\n%s", code, out)
+	}
+	if after, err := n.Kernel(); err != nil || after != before {
+		t.Errorf("the doctor has changed the kernel, %v, to\n%s\nfrom\n%s", err, after, before)
+	}
+	if out, err := n.Exec("sysctl", "-w", "net.ipv4.ip_forward=0"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, code := n.Herald("doctor")
+	if code != 1 || !strings.Contains(out, "FAIL forwarding of IPv4: net.ipv4.ip_forward is 0") {
+		t.Errorf("of a node that does not forward the doctor says, with exit code %d:\n%s", code, out)
+	}
+}
