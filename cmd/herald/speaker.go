@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,6 +65,9 @@ func speakerCommand() *cobra.Command {
 }
 
 func runSpeaker(ctx context.Context, f speakerFlags) error {
+	// A speaker that is settled does little: it may collect garbage more often
+	// and be smaller.
+	debug.SetGCPercent(40)
 	log, err := f.logger()
 	if err != nil {
 		return err
@@ -97,6 +102,7 @@ type daemon struct {
 	prober *probe.Prober
 	node   *speaker.Node
 	health *health
+	first  sync.Once
 	resync time.Duration // of passes
 	log    *slog.Logger
 }
@@ -122,12 +128,19 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	}
 	d.node = &speaker.Node{
 		Name: f.node, Take: d.take, Announcers: []speaker.Announcer{d.arp},
-		Followers: []speaker.Follower{d.ports}, Passed: d.health.pass,
+		Followers: []speaker.Follower{d.ports}, Passed: d.passed,
 	}
 	if path.kernel != nil {
 		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: f.audit, Log: log}
 	}
 	return d, nil
+}
+
+// passed notes that a pass did what it should. The first is by far the largest:
+// what it took is given back to the system.
+func (d *daemon) passed() {
+	d.health.pass()
+	d.first.Do(debug.FreeOSMemory)
 }
 
 // take returns the cluster as it is now, with what is known of the nodes whose

@@ -18,6 +18,8 @@ type Fake struct {
 	Broken error
 	// Tunnels are what Self says.
 	Tunnels []netip.Addr
+	// Broke is what the next Mended returns: what somebody has broken.
+	Broke []string
 	// Made are the changes that succeeded, in order.
 	Made []Change
 
@@ -33,6 +35,13 @@ func (f *Fake) Name() string { return "fake" }
 
 // Self implements [Kernel].
 func (f *Fake) Self() Self { return Self{Tiers: true, Tunnels: f.Tunnels} }
+
+// Mended implements [Kernel].
+func (f *Fake) Mended() []string {
+	mended := f.Broke
+	f.Broke = nil
+	return mended
+}
 
 // Lacks implements [Kernel].
 func (f *Fake) Lacks() []string { return nil }

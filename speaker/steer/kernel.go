@@ -17,6 +17,9 @@ type Kernel interface {
 	// Lacks says what this kernel cannot do that others can, and why: one line
 	// for each. It is safe for concurrent use.
 	Lacks() []string
+	// Mended returns what Prepare has made or put right since it was last asked:
+	// a few words for each thing.
+	Mended() []string
 	// Table lists all rows that are Herald's.
 	Table(ctx context.Context) (Table, error)
 	// Apply makes the changes, in order. One that fails does not stop the

@@ -26,7 +26,8 @@ type Syncer struct {
 	leave   []Change  // what Leave has to do
 	stand   map[netip.Addr]bool
 
-	// Repaired counts rows that an audit found other than they were left.
+	// Repaired counts rows, and things that they stand in, that an audit found
+	// other than they were left.
 	Repaired int
 }
 
@@ -92,12 +93,13 @@ func (s *Syncer) audit(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", s.Kernel.Name(), err)
 	}
+	mended := s.Kernel.Mended()
 	if s.known && !s.doubt {
 		missing, surplus := Diff(listed, s.have)
-		if n := len(missing) + len(surplus); n > 0 {
-			s.Repaired += n
-			s.Log.Warn("rows were changed by somebody else, repairing them",
-				"kernel", s.Kernel.Name(), "rows", n, "first", first(missing, surplus))
+		if n := len(missing) + len(surplus); n+len(mended) > 0 {
+			s.Repaired += n + len(mended)
+			s.Log.Warn("rows were changed by somebody else, repairing them", "kernel", s.Kernel.Name(),
+				"rows", n, "first", first(missing, surplus), "beside", mended)
 		}
 	}
 	s.have, s.known, s.doubt, s.audited = listed, true, false, now

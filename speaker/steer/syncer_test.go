@@ -188,3 +188,31 @@ func TestPassesConverge(t *testing.T) {
 		}
 	}
 }
+
+// What the rows stand in is repaired by Prepare; an audit counts it and says so
+// once, but for what it was made of at first.
+func TestAnAuditSaysWhatWasMended(t *testing.T) {
+	var log strings.Builder
+	f := NewFake()
+	s := &Syncer{Kernel: f, Audit: time.Minute, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	pass := func(second int64) {
+		t.Helper()
+		if _, err := s.Join(t.Context(), at(second), one("10.0.0.1:8080"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Broke = []string{"link herald0"} // it is made
+	pass(0)
+	if s.Repaired != 0 {
+		t.Errorf("%d repaired at the start", s.Repaired)
+	}
+	f.Broke = []string{"link herald0", "sysctl net/ipv4/ip_forward"}
+	pass(60)
+	pass(120)
+	if n := strings.Count(log.String(), "changed by somebody else"); s.Repaired != 2 || n != 1 || !strings.Contains(log.String(), "ip_forward") {
+		t.Errorf("%d repaired, said %d times:\n%s", s.Repaired, n, log.String())
+	}
+}

@@ -52,6 +52,8 @@ type Kernel struct {
 	// known is nil if the kernel must be listed first.
 	known *known
 
+	mended []string // by Prepare, since Mended was asked
+
 	self  atomic.Pointer[steer.Self]
 	lacks atomic.Pointer[[]string]
 }
@@ -81,6 +83,15 @@ func (k *Kernel) Self() steer.Self { return *k.self.Load() }
 
 // Lacks implements [steer.Kernel].
 func (k *Kernel) Lacks() []string { return *k.lacks.Load() }
+
+// Mended implements [steer.Kernel].
+func (k *Kernel) Mended() []string {
+	mended := k.mended
+	k.mended = nil
+	return mended
+}
+
+func (k *Kernel) note(what string) { k.mended = append(k.mended, what) }
 
 func (k *Kernel) pinPath(t *tier) string { return filepath.Join(k.opts.StateDir, "netns", t.file) }
 
@@ -129,7 +140,9 @@ func (k *Kernel) ready() error {
 
 func (k *Kernel) openHost(context.Context) (err error) {
 	if k.host == nil {
-		k.host, err = openPlace(k.opts.HostNS)
+		if k.host, err = openPlace(k.opts.HostNS); err == nil {
+			k.host.mended = k.note
+		}
 	}
 	return err
 }
@@ -157,6 +170,7 @@ func (k *Kernel) openSpace(t *tier) error {
 	if err != nil {
 		return err
 	}
+	now.mended = k.note
 	have := k.spaces[t.of]
 	switch {
 	case now.ns.Equal(k.host.ns):

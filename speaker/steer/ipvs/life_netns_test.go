@@ -86,6 +86,9 @@ func TestARestartTouchesNothing(t *testing.T) {
 		if err := l.k.Prepare(context.Background()); err != nil {
 			t.Fatalf("Prepare() = %v", err)
 		}
+		if mended := l.k.Mended(); len(mended) > 0 {
+			t.Errorf("Prepare() has mended %v", mended)
+		}
 	}
 	l.holds(t, rows())
 	stillThere(t)

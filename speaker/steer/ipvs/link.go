@@ -116,6 +116,7 @@ func (k *Kernel) joined(s *space) error {
 	if err != nil {
 		return fmt.Errorf("making the pair %s, %s: %w", s.veth, insideLink, err)
 	}
+	k.host.mend("link %s", s.veth)
 	return nil
 }
 
@@ -147,6 +148,7 @@ func (p *place) up(name string) error {
 		if err := p.link.LinkSetMTU(link, linkMTU); err != nil {
 			return fmt.Errorf("setting the MTU of %s: %w", name, err)
 		}
+		p.mend("MTU of %s", name)
 	}
 	return p.raise(name)
 }
@@ -176,6 +178,7 @@ func (p *place) address(name string, want []netip.Prefix) error {
 		if err := p.link.AddrReplace(link, addr); err != nil {
 			return fmt.Errorf("adding %s to %s: %w", w, name, err)
 		}
+		p.mend("address %s of %s", w, name)
 	}
 	return nil
 }

@@ -17,6 +17,15 @@ import (
 type place struct {
 	ns   netns.NsHandle
 	link *netlink.Handle
+	// mended, unless nil, hears of everything that was not as it should be.
+	mended func(what string)
+}
+
+// mend notes that something was not as it should be, and is now.
+func (p *place) mend(format string, args ...any) {
+	if p.mended != nil {
+		p.mended(fmt.Sprintf(format, args...))
+	}
 }
 
 // openPlace opens the namespace at path, or the process's own for "".
@@ -37,7 +46,7 @@ func openPlace(path string) (*place, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening netlink in %s: %w", path, err), ns.Close())
 	}
-	return &place{ns, link}, nil
+	return &place{ns: ns, link: link}, nil
 }
 
 func (p *place) close() {

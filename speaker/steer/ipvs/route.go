@@ -104,6 +104,7 @@ func (p *place) defaultRoute(f family, linkName string, gateway netip.Addr, tabl
 	if err != nil {
 		return fmt.Errorf("routing default via %s in table %d: %w", gateway, table, err)
 	}
+	p.mend("default route via %s in table %d", gateway, table)
 	return nil
 }
 
@@ -177,11 +178,13 @@ func (p *place) ensureRules(f family, wanted []*netlink.Rule) error {
 		if err := p.link.RuleAdd(r); err != nil {
 			return fmt.Errorf("adding rule %s: %w", r, err)
 		}
+		p.mend("rule %s", r)
 	}
 	for _, r := range have { // another make's, or a second one
 		if err := p.link.RuleDel(&r); err != nil {
 			return fmt.Errorf("deleting rule %s: %w", r, err)
 		}
+		p.mend("rule %s", r)
 	}
 	return nil
 }

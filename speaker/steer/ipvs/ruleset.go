@@ -158,6 +158,7 @@ func (p *place) ensure(want ruleset) error {
 		if err := conn.Flush(); err != nil {
 			return fmt.Errorf("making nftables table %s: %w", table.Name, err)
 		}
+		p.mend("nftables table %s", table.Name)
 		return nil
 	})
 }

@@ -89,6 +89,7 @@ func (p *place) set(settings []sysctl) error {
 			if err := os.WriteFile(path, []byte(s.value), 0); err != nil {
 				return fmt.Errorf("setting sysctl %s to %s: %w", s.key, s.value, err)
 			}
+			p.mend("sysctl %s", s.key)
 		}
 		return nil
 	})

@@ -107,6 +107,7 @@ func (p *place) raise(name string) error {
 	if err := p.link.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting %s up: %w", name, err)
 	}
+	p.mend("link %s", name)
 	return nil
 }
 

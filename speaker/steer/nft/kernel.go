@@ -37,6 +37,8 @@ type Kernel struct {
 	// some may be on an endpoint that is gone.
 	stale map[steer.Virtual]bool
 
+	mended bool // whether Prepare has changed the table
+
 	maxIdle int // chains
 }
 
@@ -61,6 +63,16 @@ func (k *Kernel) Lacks() []string {
 	return []string{"this kernel steers with nftables: with externalTrafficPolicy Cluster no client's address is kept, and least-connection schedulers choose at random"}
 }
 
+// Mended implements [steer.Kernel].
+func (k *Kernel) Mended() []string {
+	mended := k.mended
+	k.mended = false
+	if !mended {
+		return nil
+	}
+	return []string{"nftables table " + tableName}
+}
+
 // Prepare implements [steer.Kernel]. A table that is right is not written to;
 // one whose rules somebody changed keeps its elements; one of another make is
 // replaced.
@@ -76,6 +88,7 @@ func (k *Kernel) Prepare(ctx context.Context) error {
 	if found.state == sound {
 		return nil
 	}
+	k.mended = true
 	k.have = nil
 	if found.state == broken {
 		err := c.repair(found)
