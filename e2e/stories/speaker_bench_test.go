@@ -46,10 +46,14 @@ func BenchmarkASpeakerAmongThousands(b *testing.B) {
 		began := time.Now()
 		speaker.Start()
 		l.Within(5*time.Minute, "the rows of all stand", speaker.Ready)
-		b.Logf("settled after %s with %s of CPU; RSS %d MB, at most %d MB", tenth(time.Since(began)), tenth(speaker.CPU()),
-			speaker.RSS()>>20, speaker.PeakRSS()>>20)
-		b.ReportMetric(float64(speaker.RSS())/1e6, "RSS-MB")
-		b.ReportMetric(speaker.CPU().Seconds(), "CPU-s")
+		took, cpu, rss := time.Since(began), speaker.CPU(), speaker.RSS()
+		for range 30 { // what the first pass took is given back in a moment
+			<-time.After(100 * time.Millisecond)
+			rss = min(rss, speaker.RSS())
+		}
+		b.Logf("settled after %s with %s of CPU; RSS %d MB, at most %d MB", tenth(took), tenth(cpu), rss>>20, speaker.PeakRSS()>>20)
+		b.ReportMetric(float64(rss)/1e6, "RSS-MB")
+		b.ReportMetric(cpu.Seconds(), "CPU-s")
 		speaker.Stop()
 	}
 }
