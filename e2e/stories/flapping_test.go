@@ -18,14 +18,20 @@ import (
 // What becomes of one Service is nothing to the others, however many they are.
 // It takes the API server most of a minute to make a thousand.
 func TestOneOfManyServicesFlapsAndTheOthersDoNotNotice(t *testing.T) {
-	const services = 300
+	services := 300
 	if lab.InGuest() {
-		t.Skip("not proven on IPVS: in about one run of four one flow among thousands gets no answer, docs/steering.md says more")
+		services = 100
 	}
 	l := lab.Start(t, lab.Options{})
 	pods := onePodEach(l, "web")
 	l.Apply(pool("lan", bigPool))
 	asked := manyOf(t, l, services)
+	if lab.InGuest() {
+		// All have the same pods, and IPVS leaves the client's port as it is: two
+		// flows from one port to two of them are one to the pod that gets both
+		// (docs/steering.md). With one of them that cannot happen.
+		asked = asked[:1]
+	}
 	flapping := l.Pod(1, "flaps", lab.PodSpec{Labels: lab.App("flapping")})
 	l.Pod(2, "stays", lab.PodSpec{Labels: lab.App("flapping")})
 	l.Apply(service{name: "flapping"}.String())
