@@ -2,12 +2,16 @@ package nettest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long a client waits before it takes silence for an answer.
@@ -101,7 +105,8 @@ func (n *Namespace) Dial(network, addr string) (*Conn, error) {
 	return n.DialFrom(network, "", addr)
 }
 
-// DialFrom is Dial from a source address and port of the caller's choice.
+// DialFrom is Dial from a source address and port of the caller's choice, which
+// may be in use towards another address.
 func (n *Namespace) DialFrom(network, local, addr string) (*Conn, error) {
 	d := net.Dialer{Timeout: patience}
 	if local != "" {
@@ -109,6 +114,7 @@ func (n *Namespace) DialFrom(network, local, addr string) (*Conn, error) {
 		if err != nil {
 			return nil, fmt.Errorf("parsing the local address: %w", err)
 		}
+		d.Control = reusable
 		d.LocalAddr = net.TCPAddrFromAddrPort(ap)
 		if strings.HasPrefix(network, "udp") {
 			d.LocalAddr = net.UDPAddrFromAddrPort(ap)
@@ -123,6 +129,15 @@ func (n *Namespace) DialFrom(network, local, addr string) (*Conn, error) {
 		return nil, err
 	}
 	return &Conn{c, bufio.NewReader(c)}, nil
+}
+
+// reusable lets several sockets have one local address.
+func reusable(_, _ string, c syscall.RawConn) error {
+	var inside error
+	err := c.Control(func(fd uintptr) {
+		inside = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	})
+	return errors.Join(err, inside)
 }
 
 // Ask sends one line and waits for the answer.

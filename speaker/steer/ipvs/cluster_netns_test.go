@@ -196,11 +196,17 @@ func (c *cluster) serve(t testing.TB, services ...snapshot.Service) {
 	}
 }
 
-// withoutTunnels serves as nodes do that cannot send by tunnel.
+// withoutTunnels serves addresses of IPv4 as nodes do that cannot send by tunnel.
 func (c *cluster) withoutTunnels(t testing.TB, services ...snapshot.Service) {
 	t.Helper()
+	c.forgo(t, []ipam.Range{{First: ip(vip4), Last: ip(other4)}}, services...)
+}
+
+// forgo serves with a pool of ranges that forgoes the client's address.
+func (c *cluster) forgo(t testing.TB, ranges []ipam.Range, services ...snapshot.Service) {
+	t.Helper()
 	pool := config.Default()
-	pool.Pool = ipam.Pool{Name: "lan", Ranges: []ipam.Range{{First: ip(vip4), Last: ip(vip4)}}}
+	pool.Pool = ipam.Pool{Name: "lan", Ranges: ranges}
 	pool.KeepClientIP = false
 	c.config.Pools = []config.Pool{pool}
 	c.serve(t, services...)
@@ -211,8 +217,12 @@ func (c *cluster) enter(t testing.TB, n *host) {
 	t.Helper()
 	i := slices.Index(c.nodes, n) + 1
 	for _, from := range []*nettest.Namespace{c.client, c.router} {
-		from.Run(t, "ip", "route", "replace", vip4+"/32", "via", n.addrs(i)[0].String())
-		from.Run(t, "ip", "-6", "route", "replace", vip6+"/128", "via", n.addrs(i)[1].String())
+		for _, vip := range []string{vip4, other4} {
+			from.Run(t, "ip", "route", "replace", vip+"/32", "via", n.addrs(i)[0].String())
+		}
+		for _, vip := range []string{vip6, other6} {
+			from.Run(t, "ip", "-6", "route", "replace", vip+"/128", "via", n.addrs(i)[1].String())
+		}
 	}
 }
 

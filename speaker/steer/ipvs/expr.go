@@ -200,6 +200,33 @@ func natTo(kind expr.NATType, f family, to netip.Addr) exprs {
 	}
 }
 
+// fromAskedAddress and fromAskedPort write into a reply, as its source, the
+// destination of the packet that began the connection.
+func fromAskedAddress(f family) exprs {
+	write := &expr.Payload{
+		OperationType: expr.PayloadWrite, SourceRegister: 1, Base: expr.PayloadBaseNetworkHeader,
+		Offset: f.sourceOffset(), Len: f.size(), CsumType: expr.CsumTypeInet, CsumOffset: 10,
+		CsumFlags: unix.NFT_PAYLOAD_L4CSUM_PSEUDOHDR,
+	}
+	if f.six() {
+		// IPv6 has no such checksum, but without one the library leaves out the
+		// flag. What is written here is overwritten by the address.
+		write.CsumOffset = write.Offset
+	}
+	return exprs{&expr.Ct{Register: 1, Key: expr.CtKeyDST}, write}
+}
+
+func fromAskedPort(proto byte) exprs {
+	checksums := map[byte]uint32{unix.IPPROTO_TCP: 16, unix.IPPROTO_UDP: 6}
+	return exprs{
+		&expr.Ct{Register: 1, Key: expr.CtKeyPROTODST},
+		&expr.Payload{
+			OperationType: expr.PayloadWrite, SourceRegister: 1, Base: expr.PayloadBaseTransportHeader,
+			Offset: 0, Len: 2, CsumType: expr.CsumTypeInet, CsumOffset: checksums[proto],
+		},
+	}
+}
+
 // snatToAsked makes the source of a connection be its destination.
 func snatToAsked(f family) exprs {
 	return join(destination(f), exprs{&expr.NAT{Type: expr.NATTypeSourceNAT, Family: f.netfilter(), RegAddrMin: 1}})

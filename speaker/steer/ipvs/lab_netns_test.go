@@ -42,6 +42,9 @@ var addressOf = map[string][]netip.Addr{
 const (
 	vip4 = "192.168.50.200"
 	vip6 = "fd50::200"
+	// Of a second Service, where a test has one.
+	other4 = "192.168.50.201"
+	other6 = "fd50::201"
 )
 
 func newLab(t testing.TB) *lab {

@@ -49,8 +49,26 @@ func singleRules(m marks) ruleset {
 		before.add("the host as client", is(f), source(f), equal(single.host(f).AsSlice()), mark(m.low, m.low))
 		after.add("from pod to pod of this node", is(f), source(f), in(setOf(locals, f)), destination(f), in(setOf(locals, f)), masquerade)
 	}
-	r.chains = []chain{before, after}
+	r.chains = []chain{before, after, asked()}
 	return r
+}
+
+// asked gives replies the address that the client has asked, as conntrack knows
+// it. Two connections from one port of a client, to two virtual servers that send
+// them to the same port of the same pod, would be one to the pod, so that the
+// kernel gives the second another source port. IPVS cannot tell the replies
+// apart, for it gets to see them with the client's port again; it takes both for
+// those of one connection.
+func asked() chain {
+	// After IPVS, which takes replies at 99 and 100.
+	c := chain{Chain: nftables.Chain{Name: "asked", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(200)}}
+	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		for _, f := range both {
+			c.add("replies come from the address asked", is(f), carries(proto), replies, fromAskedAddress(f), fromAskedPort(proto))
+		}
+	}
+	return c
 }
 
 // backRules bound the segments of TCP by what a tunnel leaves room for: clients
@@ -71,7 +89,11 @@ func backRules(segments map[family]int) ruleset {
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(200)}}
 	early.add("sent here too early or too late", from(tunnelLink4), drop)
 	early.add("sent here too early or too late", from(tunnelLink6), drop)
-	return ruleset{chains: []chain{sizes, early}}
+	// A chain for NAT makes the kernel look for connections that have become one,
+	// even without a rule.
+	ports := chain{Chain: nftables.Chain{Name: "ports", Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource}}
+	return ruleset{chains: []chain{sizes, early, ports, asked()}}
 }
 
 // both families.

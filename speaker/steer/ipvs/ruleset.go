@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,7 +96,7 @@ type found struct {
 	chains []*nftables.Chain
 }
 
-func find(conn *nftables.Conn) (f found, err error) {
+func (p *place) findTable(conn *nftables.Conn) (f found, err error) {
 	tables, err := conn.ListTablesOfFamily(table.Family)
 	if err != nil {
 		return f, fmt.Errorf("listing nftables tables: %w", err)
@@ -116,25 +117,70 @@ func find(conn *nftables.Conn) (f found, err error) {
 	if f.sets, err = conn.GetSets(table); err != nil {
 		return f, fmt.Errorf("listing nftables sets: %w", err)
 	}
-	f.lines, err = f.describe(conn)
-	return f, err
-}
-
-func (f found) describe(conn *nftables.Conn) ([]string, error) {
-	lines := describeSets(f.sets)
+	comments, err := p.comments()
+	if err != nil {
+		return f, fmt.Errorf("listing nftables rules: %w", err)
+	}
+	f.lines = describeSets(f.sets)
 	for _, c := range f.chains {
-		lines = append(lines, describeChain(c))
-		rules, err := conn.GetRules(table, c)
-		if err != nil {
-			return nil, fmt.Errorf("listing nftables rules of %s: %w", c.Name, err)
-		}
-		for i, r := range rules {
-			comment, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			lines = append(lines, describeRule(c.Name, i, comment))
+		f.lines = append(f.lines, describeChain(c))
+		for i, comment := range comments[c.Name] {
+			f.lines = append(f.lines, describeRule(c.Name, i, comment))
 		}
 	}
-	slices.Sort(lines)
-	return lines, nil
+	slices.Sort(f.lines)
+	return f, nil
+}
+
+// comments returns those of the rules of Herald's table, by chain, in order. The
+// library cannot list the rules: it fails at one that names a direction of
+// connection tracking, which it takes for four bytes (google/nftables
+// v0.3.0, expr/ct.go).
+func (p *place) comments() (map[string][]string, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(p.ns)})
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: []byte(table.Name + "\x00")}})
+	if err != nil {
+		return nil, err
+	}
+	const header = 4 // struct nfgenmsg: family, version, resource
+	answers, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{
+			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE),
+			Flags: netlink.Request | netlink.Dump,
+		},
+		Data: append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attrs...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	comments := map[string][]string{}
+	for _, a := range answers {
+		if len(a.Data) < header {
+			return nil, fmt.Errorf("a rule of %d bytes", len(a.Data))
+		}
+		rule, err := netlink.NewAttributeDecoder(a.Data[header:])
+		if err != nil {
+			return nil, err
+		}
+		var chain, comment string
+		for rule.Next() {
+			switch rule.Type() {
+			case unix.NFTA_RULE_CHAIN:
+				chain = rule.String()
+			case unix.NFTA_RULE_USERDATA:
+				comment, _ = userdata.GetString(rule.Bytes(), userdata.TypeComment)
+			}
+		}
+		if err := rule.Err(); err != nil {
+			return nil, err
+		}
+		comments[chain] = append(comments[chain], comment)
+	}
+	return comments, nil
 }
 
 // ensure makes Herald's table in p be as want says, in one transaction. If it
@@ -145,7 +191,7 @@ func (p *place) ensure(want ruleset) error {
 		return err
 	}
 	return p.nft(func(conn *nftables.Conn) error {
-		is, err := find(conn)
+		is, err := p.findTable(conn)
 		if err != nil || slices.Equal(is.lines, should) {
 			return err
 		}
@@ -214,7 +260,7 @@ func (p *place) drop(r ruleset) error {
 		return err
 	}
 	return p.nft(func(conn *nftables.Conn) error {
-		is, err := find(conn)
+		is, err := p.findTable(conn)
 		if err != nil || !slices.ContainsFunc(is.lines, func(line string) bool {
 			return slices.Contains(should, line) && strings.HasPrefix(line, "chain ")
 		}) {

@@ -33,18 +33,27 @@ var insideSysctls = []sysctl{
 	{"net/ipv4/vs/expire_quiescent_template", "1"},
 }
 
-// singleSysctls are for the tier that does SNAT: without conntrack IPVS marks
-// packets untracked, and SNAT never sees them.
-var singleSysctls = append(slices.Clone(insideSysctls), sysctl{"net/ipv4/vs/conntrack", "1"})
-
-// tunnelledSysctls are for the tiers that see only one half of a connection, and
-// that go on with a connection which began on another node: sloppy ones take a
-// packet from its middle for the beginning.
-var tunnelledSysctls = append(slices.Clone(insideSysctls),
-	sysctl{"net/ipv4/vs/conntrack", "0"},
-	sysctl{"net/ipv4/vs/sloppy_tcp", "1"},
-	sysctl{"net/ipv4/vs/sloppy_sctp", "1"},
+// trackedSysctls are for the tiers that do NAT: without conntrack IPVS marks
+// packets untracked, and nobody sees that two connections have become one. What
+// looks wrong to conntrack is not: a connection may have begun on another node.
+var trackedSysctls = append(slices.Clone(insideSysctls),
+	sysctl{"net/ipv4/vs/conntrack", "1"},
+	sysctl{"net/netfilter/nf_conntrack_tcp_be_liberal", "1"},
+	sysctl{"net/netfilter/nf_conntrack_tcp_loose", "1"},
 )
+
+// sloppySysctls are for the tiers that go on with a connection which began on
+// another node: they take a packet from its middle for the beginning.
+var sloppySysctls = []sysctl{
+	{"net/ipv4/vs/sloppy_tcp", "1"},
+	{"net/ipv4/vs/sloppy_sctp", "1"},
+}
+
+// frontSysctls are of the tier that sees one half of a connection, and changes
+// nothing of it.
+var frontSysctls = slices.Concat(insideSysctls, sloppySysctls, []sysctl{{"net/ipv4/vs/conntrack", "0"}})
+
+var backSysctls = slices.Concat(trackedSysctls, sloppySysctls)
 
 var insideSysctls6 = []sysctl{
 	{"net/ipv6/conf/all/forwarding", "1"},

@@ -27,19 +27,19 @@ var tiers = [...]*tier{
 		of: steer.Single, file: "lb", veth: "herald0",
 		host4: netip.MustParsePrefix("169.254.77.1/30"), inside4: netip.MustParsePrefix("169.254.77.2/30"),
 		host6: netip.MustParsePrefix("fd48:6572:616c:64::1/64"), inside6: netip.MustParsePrefix("fd48:6572:616c:64::2/64"),
-		settings: singleSysctls, settings6: insideSysctls6,
+		settings: trackedSysctls, settings6: insideSysctls6,
 	},
 	steer.Front: {
 		of: steer.Front, file: "front", veth: "herald-front",
 		host4: netip.MustParsePrefix("169.254.77.5/30"), inside4: netip.MustParsePrefix("169.254.77.6/30"),
 		host6: netip.MustParsePrefix("fd48:6572:616c:65::1/64"), inside6: netip.MustParsePrefix("fd48:6572:616c:65::2/64"),
-		settings: tunnelledSysctls, settings6: insideSysctls6,
+		settings: frontSysctls, settings6: insideSysctls6,
 	},
 	steer.Back: {
 		of: steer.Back, file: "back", veth: "herald-back",
 		host4: netip.MustParsePrefix("169.254.77.9/30"), inside4: netip.MustParsePrefix("169.254.77.10/30"),
 		host6: netip.MustParsePrefix("fd48:6572:616c:66::1/64"), inside6: netip.MustParsePrefix("fd48:6572:616c:66::2/64"),
-		settings: tunnelledSysctls, settings6: insideSysctls6,
+		settings: backSysctls, settings6: insideSysctls6,
 	},
 }
 

@@ -1,0 +1,98 @@
+//go:build netns
+
+package ipvs
+
+import (
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/herald-lb/herald/internal/nettest"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
+)
+
+// A client may use one source port towards two Services (its kernel chooses
+// ports for each destination anew). If both lead to the same port of the same
+// pod, the pod must still see two connections, and each answer must come from
+// the address that was asked.
+func TestOneSourcePortTowardsTwoServicesOfOnePod(t *testing.T) {
+	for _, path := range []struct {
+		name    string
+		nodes   int
+		tunnels bool
+		local   bool
+	}{
+		{"tunnel", 2, true, false}, {"direct, policy Local", 2, true, true}, {"direct, one node", 1, true, false}, {"SNAT", 2, false, false},
+	} {
+		t.Run(path.name, func(t *testing.T) {
+			c := newCluster(t, path.nodes)
+			pod, node := "n2a", 1
+			if path.nodes == 1 {
+				pod, node = "n1a", 0
+			}
+			one, two := c.service(pod), c.service(pod)
+			one.Local, two.Local = path.local, path.local
+			two.Key, two.Ingress = "default/two", []snapshot.Ingress{{Addr: ip(other4)}, {Addr: ip(other6)}}
+			if path.tunnels {
+				c.serve(t, one, two)
+			} else {
+				c.forgo(t, []ipam.Range{{First: ip(vip4), Last: ip(other4)}, {First: ip(vip6), Last: ip(other6)}}, one, two)
+			}
+			c.enter(t, c.nodes[0])
+			if path.local {
+				c.enter(t, c.nodes[node])
+			}
+			for i, client := range []*nettest.Namespace{c.client, c.far, c.pods["n1b"], c.nodes[0].Namespace} {
+				for _, network := range []string{"tcp", "udp"} {
+					for j, vips := range [][]string{{vip4, other4}, {vip6, other6}} {
+						t.Run(fmt.Sprintf("%s over %s to %s", client.Name, network, vips[0]), func(t *testing.T) {
+							samePort(t, client, network, net.JoinHostPort(c.addrsOf(client.Name)[j].String(), fmt.Sprint(21000+i)), vips, pod)
+						})
+					}
+				}
+			}
+			c.nothingInvalid(t)
+		})
+	}
+}
+
+// samePort asks both addresses from one local port, in turn, then ends one
+// connection and goes on with the other, and begins anew.
+func samePort(t *testing.T, client *nettest.Namespace, network, local string, vips []string, pod string) {
+	t.Helper()
+	conns := make([]*nettest.Conn, len(vips))
+	ask := func(i int) {
+		t.Helper()
+		if r, err := conns[i].Ask(); err != nil || r.Name != pod {
+			t.Fatalf("the connection to %s: %v, %v", vips[i], r, err)
+		}
+	}
+	dial := func(i int) {
+		t.Helper()
+		conn, err := client.DialFrom(network, local, net.JoinHostPort(vips[i], "80"))
+		if err != nil {
+			t.Fatalf("DialFrom(%s) to %s = %v", local, vips[i], err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conns[i] = conn
+	}
+	for i := range vips {
+		dial(i)
+		ask(i)
+	}
+	for range 3 {
+		for i := range vips {
+			ask(i)
+		}
+	}
+	for i := range vips { // one ends, the other goes on
+		if err := conns[i].Reset(); err != nil {
+			t.Fatal(err)
+		}
+		ask(1 - i)
+		dial(i)
+		ask(i)
+		ask(1 - i)
+	}
+}
