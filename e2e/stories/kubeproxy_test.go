@@ -23,8 +23,8 @@ type course struct {
 func courses() []course {
 	if hasIPVS() {
 		return []course{
-			{"ipvs", []string{"nftables", "ipvs", "ipvs", "iptables", "ipvs", "nftables"}},
-			{"nft", []string{"iptables", "ipvs", "nftables"}},
+			{"ipvs", []string{"iptables", "ipvs", "ipvs", "nftables"}},
+			{"nft", []string{"nftables", "ipvs"}},
 		}
 	}
 	return []course{{"nft", []string{"iptables", "iptables", "nftables", "nftables", "iptables"}}}
