@@ -19,13 +19,14 @@ var errUnfit = errors.New("something keeps Herald from working on this node")
 func doctorCommand() *cobra.Command {
 	var p person
 	var classes kube.Classes
+	var namespace string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what of this node keeps Herald from working well",
 		Long: `Says what of this node keeps Herald from working well: its kernel, its settings, and
 who else uses what Herald needs. One line for each thing that was looked at: OK,
 WARN, FAIL, or SKIP for what could not be. Nothing is changed; for what has to be tried
-the kernel may load modules.
+the kernel may load modules, and some other nodes get a few packets through tunnels.
 
 Run it as root on the node, or in the pod of its speaker:
 
@@ -40,7 +41,10 @@ Exit code: 0; 1 if anything fails.`,
 			if err != nil {
 				return err
 			}
-			facts.Cluster = survey(cmd.Context(), p, classes)
+			facts.Cluster = survey(cmd.Context(), p, classes, namespace)
+			if facts.Reached, err = look.Reached(cmd.Context(), facts.Addrs, facts.Cluster); err != nil {
+				return err
+			}
 			failed := false
 			for _, f := range doctor.Judge(facts) {
 				failed = failed || f.Level == doctor.Fail
@@ -54,20 +58,21 @@ Exit code: 0; 1 if anything fails.`,
 	}
 	p.flags(cmd)
 	classFlags(cmd, &classes)
+	cmd.Flags().StringVar(&namespace, "namespace", "herald-system", "namespace that Herald keeps its Leases in")
 	return cmd
 }
 
 // survey asks the API, if there is one.
-func survey(ctx context.Context, p person, classes kube.Classes) doctor.Cluster {
+func survey(ctx context.Context, p person, classes kube.Classes, namespace string) doctor.Cluster {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	clients, err := p.clients()
 	if err != nil {
 		return doctor.Cluster{Unread: "the API was not asked: " + err.Error()}
 	}
-	services, nodes, err := kube.Survey(ctx, clients.Core, classes)
+	s, err := kube.ReadSurvey(ctx, clients.Core, classes, namespace)
 	if err != nil {
 		return doctor.Cluster{Unread: "the API was not asked: " + err.Error()}
 	}
-	return doctor.Cluster{Services: services, Nodes: nodes}
+	return doctor.Cluster{Services: s.Services, Nodes: s.Architectures, Tunnels: s.Tunnels}
 }

@@ -79,14 +79,22 @@ func (r *Reading) addTraffic(ctx context.Context, core kubernetes.Interface, nam
 	if err != nil {
 		return fmt.Errorf("listing EndpointSlices: %w", err)
 	}
+	leases, err := speakerLeases(ctx, core, namespace)
+	if err != nil {
+		return err
+	}
+	r.Slices, r.Speakers = slices.Items, leases
+	return nil
+}
+
+func speakerLeases(ctx context.Context, core kubernetes.Interface, namespace string) ([]coordinationv1.Lease, error) {
 	leases, err := core.CoordinationV1().Leases(namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String(),
 	})
 	if err != nil {
-		return fmt.Errorf("listing the Leases of speakers in namespace %s: %w", namespace, err)
+		return nil, fmt.Errorf("listing the Leases of speakers in namespace %s: %w", namespace, err)
 	}
-	r.Slices, r.Speakers = slices.Items, leases.Items
-	return nil
+	return leases.Items, nil
 }
 
 // Snapshot converts r as a Source would that has watched it.

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,27 +13,41 @@ import (
 	"github.com/herald-lb/herald/internal/snapshot"
 )
 
-// Survey reads what a speaker may read of the cluster to judge its node: the
-// Services of type LoadBalancer, without endpoints, and the architectures of
-// the nodes as their kubelets have them, by name.
-func Survey(ctx context.Context, core kubernetes.Interface, classes Classes) ([]snapshot.Service, map[string]string, error) {
+// A Survey is what a speaker may read of the cluster to judge its node.
+type Survey struct {
+	Services      []snapshot.Service      // of type LoadBalancer, without endpoints
+	Architectures map[string]string       // of the nodes as their kubelets have them, by name
+	Tunnels       map[string][]netip.Addr // where nodes with a speaker that lives take tunnels, by name
+}
+
+// ReadSurvey reads the cluster once; the Leases of speakers are in namespace.
+func ReadSurvey(ctx context.Context, core kubernetes.Interface, classes Classes, namespace string) (Survey, error) {
+	var s Survey
 	found, err := core.CoreV1().Services("").List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)).String(),
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("listing Services: %w", err)
+		return s, fmt.Errorf("listing Services: %w", err)
 	}
 	nodes, err := core.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, nil, fmt.Errorf("listing Nodes: %w", err)
+		return s, fmt.Errorf("listing Nodes: %w", err)
 	}
-	services := make([]snapshot.Service, 0, len(found.Items))
+	leases, err := speakerLeases(ctx, core, namespace)
+	if err != nil {
+		return s, err
+	}
 	for i := range found.Items {
-		services = append(services, service(&found.Items[i], classes))
+		s.Services = append(s.Services, service(&found.Items[i], classes))
 	}
-	architectures := make(map[string]string, len(nodes.Items))
+	s.Architectures = make(map[string]string, len(nodes.Items))
 	for _, n := range nodes.Items {
-		architectures[n.Name] = n.Status.NodeInfo.Architecture
+		s.Architectures[n.Name] = n.Status.NodeInfo.Architecture
 	}
-	return services, architectures, nil
+	alive, _ := rollCall(leases)
+	s.Tunnels = make(map[string][]netip.Addr, len(alive))
+	for _, sp := range alive {
+		s.Tunnels[sp.Node] = sp.Tunnels
+	}
+	return s, nil
 }

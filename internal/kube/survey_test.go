@@ -8,20 +8,26 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-func TestASurveyHasAddressesAndArchitectures(t *testing.T) {
+func TestASurveyHasAddressesArchitecturesAndTunnels(t *testing.T) {
 	svc := lb("ns", "a")
 	svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
 	svc.Status.Conditions = []metav1.Condition{{Type: markCondition, Status: "True"}}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
 	node.Status.NodeInfo.Architecture = "arm64"
-	services, nodes, err := Survey(t.Context(), fake.NewClientset(svc, node), Classes{Default: true})
+	hello := lease("n2", 1)
+	hello.Labels = map[string]string{labelComponent: componentSpeaker}
+	hello.Annotations[annotationSpeaker] = `{"tunnels":["192.0.2.12"]}`
+	s, err := ReadSurvey(t.Context(), fake.NewClientset(svc, node, hello), Classes{Default: true}, "herald-system")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(services) != 1 || !services[0].Served || !services[0].Ours || services[0].Addrs()[0].String() != "192.0.2.1" {
-		t.Errorf("Services %+v", services)
+	if len(s.Services) != 1 || !s.Services[0].Served || !s.Services[0].Ours || s.Services[0].Addrs()[0].String() != "192.0.2.1" {
+		t.Errorf("Services %+v", s.Services)
 	}
-	if len(nodes) != 1 || nodes["n1"] != "arm64" {
-		t.Errorf("nodes %v", nodes)
+	if len(s.Architectures) != 1 || s.Architectures["n1"] != "arm64" {
+		t.Errorf("architectures %v", s.Architectures)
+	}
+	if len(s.Tunnels) != 1 || len(s.Tunnels["n2"]) != 1 || s.Tunnels["n2"][0].String() != "192.0.2.12" {
+		t.Errorf("tunnels %v", s.Tunnels)
 	}
 }

@@ -26,6 +26,9 @@ type Facts struct {
 	Routes []Route // to single addresses, that are not Herald's
 
 	Cluster Cluster
+	// Reached are other nodes that were sent a packet through a tunnel, as the
+	// front sends them.
+	Reached []Reach
 }
 
 // A Link is a network interface.
@@ -54,9 +57,19 @@ type Route struct {
 	Text string // "via 192.0.2.7 dev eth0 proto 186"
 }
 
+// A Reach is how another node was found from this one.
+type Reach struct {
+	Node     string
+	Addr     netip.Addr // where it takes tunnels
+	ByTunnel bool       // it has answered what was sent through a tunnel
+	ByPing   bool       // it has answered an ordinary ping, or was not asked
+}
+
 // A Cluster is what the API says.
 type Cluster struct {
 	Unread   string             // why it was not asked
 	Services []snapshot.Service // of type LoadBalancer
 	Nodes    map[string]string  // architecture as GOARCH has it, by name
+	// Tunnels are where nodes with a speaker take tunnels, by name.
+	Tunnels map[string][]netip.Addr
 }

@@ -40,7 +40,7 @@ func (f Finding) String() string {
 // Judge says what of a node keeps Herald from working well.
 func Judge(f Facts) []Finding {
 	return slices.Concat(
-		f.paths(), f.schedulers(), f.tunnels(), f.machine(),
+		f.paths(), f.schedulers(), f.tunnels(), f.reach(), f.machine(),
 		f.forwarding(), f.links(), f.filters(), f.mtu(), f.kubeProxy(), f.names(), f.owners(), f.architectures(),
 	)
 }
@@ -108,6 +108,51 @@ func (f Facts) tunnels() []Finding {
 		all = append(all, finding)
 	}
 	return all
+}
+
+// reach judges whether the network passes on what nodes send through tunnels.
+func (f Facts) reach() []Finding {
+	var all []Finding
+	for _, family := range []struct {
+		name     string
+		six      bool
+		protocol int
+	}{{"IPv4", false, 4}, {"IPv6", true, 41}} {
+		var reached, lost, dead []string
+		for _, r := range f.Reached {
+			switch {
+			case r.Addr.Is6() != family.six:
+			case r.ByTunnel:
+				reached = append(reached, r.Node)
+			case r.ByPing:
+				lost = append(lost, r.Node)
+			default:
+				dead = append(dead, r.Node)
+			}
+		}
+		what := "tunnels to other nodes, " + family.name
+		if len(reached) > 0 {
+			all = append(all, Finding{OK, what, "answered by " + some(reached), ""})
+		}
+		if len(lost) > 0 {
+			all = append(all, Finding{Fail, what, fmt.Sprintf("%s: a ping is answered, a packet through a tunnel is not: on the way there protocol %d is dropped, or on the way back what comes from an address of a Service; "+
+				"connections by this node to their pods get no answer", some(lost), family.protocol),
+				"let the network and the nodes' firewalls pass both, or give every speaker --tunnels=false, with which pods see an address of a node"})
+		}
+		if len(dead) > 0 {
+			all = append(all, Finding{Warn, what, some(dead) + ": neither a ping nor a packet through a tunnel is answered", "see whether these nodes are well"})
+		}
+	}
+	return all
+}
+
+// some names a few.
+func some(names []string) string {
+	const most = 5
+	if len(names) <= most {
+		return strings.Join(names, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], " "), len(names)-most)
 }
 
 // forwarding judges whether the host passes packets on at all.

@@ -31,6 +31,9 @@ func fit() Facts {
 			Services: []snapshot.Service{{Key: "ns/a", Served: true, Ours: true, Ingress: []snapshot.Ingress{{Addr: netip.MustParseAddr("192.0.2.240"), Mode: "Proxy"}}}},
 			Nodes:    map[string]string{"n1": "amd64", "n2": "arm64"},
 		},
+		Reached: []Reach{
+			{"n2", netip.MustParseAddr("192.0.2.12"), true, true}, {"n2", netip.MustParseAddr("2001:db8::12"), true, true},
+		},
 	}
 }
 
@@ -58,6 +61,18 @@ func TestJudge(t *testing.T) {
 		{"no mh", func(f *Facts) { f.Schedulers["mh"] = "there is none of that name" }, []string{"FAIL IPVS scheduler mh: "}},
 		{"no tunnels", func(f *Facts) { f.Tunnels["IPv6"] = "this kernel has no ip6tnl links" },
 			[]string{"WARN tunnels for IPv6: this kernel has no ip6tnl links: Services with an endpoint here"}},
+		{"a network that drops tunnels", func(f *Facts) { f.Reached[0].ByTunnel = false },
+			[]string{"FAIL tunnels to other nodes, IPv4: n2: a ping is answered, a packet through a tunnel is not: on the way there protocol 4 is dropped"}},
+		{"a network that drops tunnels of IPv6", func(f *Facts) { f.Reached[1].ByTunnel = false },
+			[]string{"FAIL tunnels to other nodes, IPv6: n2: a ping is answered, a packet through a tunnel is not: on the way there protocol 41 is dropped"}},
+		{"a node that is gone", func(f *Facts) { f.Reached[0] = Reach{Node: "n2", Addr: f.Reached[0].Addr} },
+			[]string{"WARN tunnels to other nodes, IPv4: n2: neither a ping nor"}},
+		{"many nodes behind such a network", func(f *Facts) {
+			f.Reached = nil
+			for _, n := range []string{"n2", "n3", "n4", "n5", "n6", "n7", "n8"} {
+				f.Reached = append(f.Reached, Reach{n, netip.MustParseAddr("192.0.2.12"), false, true})
+			}
+		}, []string{"FAIL tunnels to other nodes, IPv4: n2 n3 n4 n5 n6 and 2 more: a ping"}},
 		{"no forwarding", func(f *Facts) { f.Settings["net/ipv4/ip_forward"] = "0" }, []string{"FAIL forwarding of IPv4: net.ipv4.ip_forward is 0"}},
 		{"no forwarding of IPv6", func(f *Facts) { f.Settings["net/ipv6/conf/all/forwarding"] = "0" }, []string{"WARN forwarding of IPv6: net.ipv6.conf.all.forwarding is 0"}},
 		{"no IPv6", func(f *Facts) { delete(f.Settings, "net/ipv6/conf/all/forwarding") }, nil},

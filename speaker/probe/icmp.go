@@ -10,9 +10,11 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
 // ICMP pings with echo requests. It takes the right to open raw sockets.
@@ -20,14 +22,26 @@ type ICMP struct{}
 
 // family is what differs between ICMP and ICMPv6.
 type family struct {
-	network, any string
-	proto        int // IANA number
-	echo, reply  icmp.Type
+	network, any, tunnel string
+	proto                int // IANA number
+	echo, reply          icmp.Type
+	// Of an IP packet, for a filter:
+	ethertype   uint16
+	protoOffset uint32
+	replyType   byte
+	toTransport bpf.Instruction // loads into X how much longer than header the header is
+	header      uint32
 }
 
 var (
-	family4 = family{"ip4:icmp", "0.0.0.0", 1, ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply}
-	family6 = family{"ip6:ipv6-icmp", "::", 58, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply}
+	family4 = family{
+		"ip4:icmp", "0.0.0.0", "ip4:4", 1, ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply,
+		unix.ETH_P_IP, 9, byte(ipv4.ICMPTypeEchoReply), bpf.LoadMemShift{Off: 0}, 0,
+	}
+	family6 = family{
+		"ip6:ipv6-icmp", "::", "ip6:41", 58, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply,
+		unix.ETH_P_IPV6, 6, byte(ipv6.ICMPTypeEchoReply), bpf.LoadConstant{Dst: bpf.RegX, Val: 0}, header6,
+	}
 )
 
 // Ping implements [Pinger].

@@ -19,6 +19,7 @@ var (
 	ipv6       = join(meta(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV6}))
 	masquerade = exprs{&expr.Masq{}}
 	notrack    = exprs{&expr.Notrack{}}
+	accept     = exprs{&expr.Verdict{Kind: expr.VerdictAccept}}
 	drop       = exprs{&expr.Verdict{Kind: expr.VerdictDrop}}
 	replies    = join(exprs{&expr.Ct{Register: 1, Key: expr.CtKeyDIRECTION}}, equal([]byte{1})) // IP_CT_DIR_REPLY
 	fresh      = join(exprs{&expr.Ct{Register: 1, Key: expr.CtKeySTATE}}, hasBit(expr.CtStateBitNEW))

@@ -75,7 +75,8 @@ func asked() chain {
 // learn it from the answer to their SYN, which does not pass the tunnel. What
 // has come out of one and finds no server was sent here before this node knew
 // of the endpoint, or after it was gone: it is dropped, for the client tries
-// again, and would not after an answer that refuses.
+// again, and would not after an answer that refuses. Pings are answered: doctor asks
+// by them whether tunnels arrive.
 func backRules(segments map[family]int) ruleset {
 	sizes := chain{Chain: nftables.Chain{Name: "segments", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityMangle}}
@@ -87,6 +88,9 @@ func backRules(segments map[family]int) ruleset {
 	// After IPVS, which takes what it has a server for at 98 and 99.
 	early := chain{Chain: nftables.Chain{Name: "early", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(200)}}
+	for _, f := range both {
+		early.add("pings show that tunnels arrive", carries(f.icmp()), accept)
+	}
 	early.add("sent here too early or too late", from(tunnelLink4), drop)
 	early.add("sent here too early or too late", from(tunnelLink6), drop)
 	// A chain for NAT makes the kernel look for connections that have become one,
