@@ -88,38 +88,6 @@ func proto(p corev1.Protocol) snapshot.Proto {
 	return snapshot.TCP
 }
 
-// endpoints converts the EndpointSlices of one Service. An endpoint that
-// stands in two slices, as it may while they are rebalanced, is one.
-func endpoints(slicesOf []*discoveryv1.EndpointSlice) []snapshot.Endpoint {
-	byAddr := map[netip.Addr]snapshot.Endpoint{}
-	for _, es := range slicesOf {
-		ports := targets(es.Ports)
-		for _, e := range es.Endpoints {
-			for _, text := range e.Addresses {
-				addr, err := netip.ParseAddr(text)
-				if err != nil || es.AddressType == discoveryv1.AddressTypeFQDN {
-					continue
-				}
-				ep := endpoint(e)
-				ep.Addr = addr
-				if had, twice := byAddr[addr]; twice {
-					ep.Ports = merge(had.Ports, ports)
-					ep.Ready, ep.Draining = ep.Ready || had.Ready, ep.Draining || had.Draining
-				} else {
-					ep.Ports = ports
-				}
-				byAddr[addr] = ep
-			}
-		}
-	}
-	out := make([]snapshot.Endpoint, 0, len(byAddr))
-	for _, ep := range byAddr {
-		out = append(out, ep)
-	}
-	slices.SortFunc(out, func(a, b snapshot.Endpoint) int { return a.Addr.Compare(b.Addr) })
-	return out
-}
-
 // endpoint converts the conditions of e: unknown (nil) readiness counts as
 // ready, as discovery/v1 says.
 func endpoint(e discoveryv1.Endpoint) snapshot.Endpoint {
@@ -132,7 +100,7 @@ func endpoint(e discoveryv1.Endpoint) snapshot.Endpoint {
 	ep := snapshot.Endpoint{Ready: is(e.Conditions.Ready, true)}
 	ep.Draining = !ep.Ready && is(e.Conditions.Serving, false) && is(e.Conditions.Terminating, false)
 	if e.NodeName != nil {
-		ep.Node = *e.NodeName
+		ep.Node = interned(*e.NodeName)
 	}
 	return ep
 }
@@ -145,7 +113,7 @@ func targets(ports []discoveryv1.EndpointPort) []snapshot.Target {
 		}
 		t := snapshot.Target{Proto: snapshot.TCP, Number: uint16(*p.Port)}
 		if p.Name != nil {
-			t.Name = *p.Name
+			t.Name = interned(*p.Name)
 		}
 		if p.Protocol != nil {
 			t.Proto = proto(*p.Protocol)

@@ -199,11 +199,28 @@ func TestEndpoints(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, endpoints(tt.slices), compareAddrs); diff != "" {
+			if diff := cmp.Diff(tt.want, endpoints(slicedOf(t, tt.slices...)), compareAddrs, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
+}
+
+// slicedOf returns slices as an informer keeps them.
+func slicedOf(t testing.TB, all ...*discoveryv1.EndpointSlice) (out []*sliced) {
+	t.Helper()
+	for _, es := range all {
+		one, err := sliceOf(es)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := sliceOf(one)
+		if err != nil || again != one {
+			t.Fatalf("what is converted is converted once more to %v, %v", again, err)
+		}
+		out = append(out, one.(*sliced))
+	}
+	return out
 }
 
 func TestNodeIsExcludedForAReason(t *testing.T) {

@@ -28,9 +28,6 @@ const (
 	componentSpeaker = "speaker"
 )
 
-// indexService finds EndpointSlices by the Service they belong to.
-const indexService = "service"
-
 // Clients are the two clients of the API: for its own kinds, and for Herald's.
 type Clients struct {
 	Core   kubernetes.Interface
@@ -103,7 +100,7 @@ func newInformers(c Clients, o Options) informers {
 	}}, &corev1.Service{}, trimSteered)
 	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", func(l *metav1.ListOptions) {
 		l.LabelSelector = "!" + corev1.IsHeadlessService // for those nobody steers
-	}}, &discoveryv1.EndpointSlice{}, trimSlice)
+	}}, &discoveryv1.EndpointSlice{}, sliceOf)
 	i.leases = informer(watch{c.Core.CoordinationV1().RESTClient(), "leases", o.Namespace, func(l *metav1.ListOptions) {
 		l.LabelSelector = labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String()
 	}}, &coordinationv1.Lease{}, trim)
@@ -130,11 +127,7 @@ type watch struct {
 
 func informer(w watch, of runtime.Object, trim cache.TransformFunc) cache.SharedIndexInformer {
 	lw := cache.NewFilteredListWatchFromClient(w.client, w.resource, w.namespace, w.narrow)
-	index := cache.Indexers{}
-	if _, ok := of.(*discoveryv1.EndpointSlice); ok {
-		index[indexService] = byService
-	}
-	i := cache.NewSharedIndexInformer(lw, of, 0, index)
+	i := cache.NewSharedIndexInformer(lw, of, 0, cache.Indexers{})
 	// SetTransform fails only on an informer that runs already.
 	_ = i.SetTransform(trim)
 	return i
@@ -199,18 +192,6 @@ func asMeta(obj any) metav1.Object {
 	return m
 }
 
-// serviceOf returns the key of the Service that an EndpointSlice belongs to.
-func serviceOf(obj any) (string, bool) {
-	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-		obj = gone.Obj
-	}
-	es, ok := obj.(*discoveryv1.EndpointSlice)
-	if !ok || es.Labels[discoveryv1.LabelServiceName] == "" {
-		return "", false
-	}
-	return es.Namespace + "/" + es.Labels[discoveryv1.LabelServiceName], true
-}
-
 // trim drops what nobody reads, before it is cached.
 func trim(obj any) (any, error) {
 	if m := asMeta(obj); m != nil {
@@ -249,20 +230,6 @@ func trimNode(obj any) (any, error) {
 	if n, ok := obj.(*corev1.Node); ok {
 		n.ManagedFields, n.Annotations = nil, nil
 		n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, Conditions: n.Status.Conditions}
-	}
-	return obj, nil
-}
-
-func trimSlice(obj any) (any, error) {
-	es, ok := obj.(*discoveryv1.EndpointSlice)
-	if !ok {
-		return obj, nil
-	}
-	es.ManagedFields, es.Annotations, es.OwnerReferences, es.GenerateName = nil, nil, nil, ""
-	es.Labels = map[string]string{discoveryv1.LabelServiceName: es.Labels[discoveryv1.LabelServiceName]}
-	for i := range es.Endpoints {
-		e := &es.Endpoints[i]
-		e.TargetRef, e.Zone, e.Hints, e.DeprecatedTopology, e.Hostname = nil, nil, nil, nil, nil
 	}
 	return obj, nil
 }

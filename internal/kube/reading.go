@@ -101,18 +101,25 @@ func speakerLeases(ctx context.Context, core kubernetes.Interface, namespace str
 func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, error) {
 	o := Options{Classes: classes, ServiceProxy: r.ServiceProxy, Ring: func() {}, Log: slog.New(slog.DiscardHandler)}
 	source := newSource(informers{
-		services: reader(&corev1.Service{}, nil), namespaces: reader(&corev1.Namespace{}, nil), nodes: reader(&corev1.Node{}, nil),
-		pools: reader(&v1alpha1.AddressPool{}, nil), claims: reader(&v1alpha1.AddressClaim{}, nil),
-		slices: reader(&discoveryv1.EndpointSlice{}, cache.Indexers{indexService: byService}),
+		services: reader(&corev1.Service{}), namespaces: reader(&corev1.Namespace{}), nodes: reader(&corev1.Node{}),
+		pools: reader(&v1alpha1.AddressPool{}), claims: reader(&v1alpha1.AddressClaim{}),
+		slices: reader(&discoveryv1.EndpointSlice{}),
 	}, o)
 	i := source.informers
 	for _, err := range []error{
 		fill(i.services, r.Services), fill(i.namespaces, r.Namespaces), fill(i.nodes, r.Nodes),
-		fill(i.pools, r.Pools), fill(i.claims, r.Claims), fill(i.slices, r.Slices),
+		fill(i.pools, r.Pools), fill(i.claims, r.Claims),
 	} {
 		if err != nil {
 			return snapshot.Snapshot{}, err
 		}
+	}
+	for n := range r.Slices {
+		one, err := sliceOf(&r.Slices[n])
+		if err != nil {
+			return snapshot.Snapshot{}, err
+		}
+		source.sliceChanged(nil, one)
 	}
 	s := source.take()
 	s.Now = now
@@ -121,15 +128,8 @@ func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, er
 }
 
 // reader returns an informer that never runs.
-func reader(of runtime.Object, by cache.Indexers) cache.SharedIndexInformer {
-	return cache.NewSharedIndexInformer(&cache.ListWatch{}, of, 0, by)
-}
-
-func byService(obj any) ([]string, error) {
-	if key, ok := serviceOf(obj); ok {
-		return []string{key}, nil
-	}
-	return nil, nil
+func reader(of runtime.Object) cache.SharedIndexInformer {
+	return cache.NewSharedIndexInformer(&cache.ListWatch{}, of, 0, cache.Indexers{})
 }
 
 // fill puts objects where a watch would have put them.

@@ -42,6 +42,8 @@ type Source struct {
 	heard     []cache.InformerSynced // by each handler: it has heard of all that was there at first
 	census    *census
 
+	slices sliceIndex
+
 	wroteServices, wrotePools, wroteClaims overlay // what was written here
 
 	mu    sync.Mutex
@@ -147,9 +149,11 @@ func equalNodes(a, b snapshot.Node) bool {
 
 // sliceChanged marks two Services if the slice has moved between them.
 func (s *Source) sliceChanged(was, now any) {
-	for _, obj := range []any{was, now} {
-		if key, ok := serviceOf(obj); ok {
-			s.mark(func(d *dirty) { d.services[key] = true })
+	before, after := asSliced(was), asSliced(now)
+	s.slices.change(before, after)
+	for _, one := range []*sliced{before, after} {
+		if one != nil && one.service != "" {
+			s.mark(func(d *dirty) { d.services[one.service] = true })
 		}
 	}
 }

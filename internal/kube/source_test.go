@@ -86,7 +86,11 @@ func (st *stage) service(svc *corev1.Service) {
 
 func (st *stage) slice(es *discoveryv1.EndpointSlice) {
 	es.ResourceVersion = st.next()
-	st.bring(st.informers.slices, st.sliceChanged, es, false)
+	one, err := sliceOf(es)
+	if err != nil {
+		panic(err)
+	}
+	st.bring(st.informers.slices, st.sliceChanged, one.(*sliced), false)
 }
 
 func (st *stage) pool(p *v1alpha1.AddressPool) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
@@ -72,7 +71,7 @@ func (s *Source) takeService(key string) {
 	next := service(svc, s.o.Classes)
 	next.Proxied = s.o.ServiceProxy && proxied(svc)
 	if (next.Served || next.Proxied) && s.informers.slices != nil {
-		next.Endpoints = endpoints(s.slicesOf(key))
+		next.Endpoints = endpoints(s.slices.of(key))
 	}
 	if s.informers.namespaces != nil {
 		next.Pools = poolsFor(s.rules, svc.Labels, s.namespaceLabels(svc.Namespace))
@@ -89,20 +88,6 @@ func newest[T any](i cache.SharedIndexInformer, wrote *overlay, key string) (T, 
 	}
 	one, ok := wrote.pick(key, asMeta(obj)).(T)
 	return one, ok
-}
-
-func (s *Source) slicesOf(key string) []*discoveryv1.EndpointSlice {
-	objs, err := s.informers.slices.GetIndexer().ByIndex(indexService, key)
-	if err != nil {
-		s.o.Log.Error("reading EndpointSlices", "service", key, "err", err)
-	}
-	var out []*discoveryv1.EndpointSlice
-	for _, obj := range objs {
-		if es, ok := obj.(*discoveryv1.EndpointSlice); ok {
-			out = append(out, es)
-		}
-	}
-	return out
 }
 
 // namespaceLabels returns the labels of a Namespace, or nil while it has not
