@@ -29,9 +29,9 @@ func Diff(have, want Table) (join, leave []Change) {
 	return join, leave
 }
 
-// DiffOf is Diff for two tables that differ in nothing but the rows touched.
-func DiffOf(have, want Table, t *Touched) (join, leave []Change) {
-	return Diff(have.only(t), want.only(t))
+// DiffOf is Diff for the table before the rows of t were touched, and want.
+func DiffOf(t *Touched, want Table) (join, leave []Change) {
+	return Diff(t.Was, want.only(t))
 }
 
 // only returns the rows of t that were touched.

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -66,30 +67,65 @@ type Planner struct {
 	held   map[netip.Addr]int // how many Services are entered by an address
 }
 
-// Touched are the rows that may differ from those of the plan before. The
-// others are the same.
+// Touched are the rows that may differ from those of the plan before, and what
+// they were in it. The others are the same.
 type Touched struct {
 	Servers map[Virtual]bool
 	Dests   map[Dest]bool
 	Addrs   map[netip.Addr]bool
+	Was     Table // of those above
 }
 
-func (t *Touched) server(v Virtual) {
+func newTouched() *Touched {
+	return &Touched{map[Virtual]bool{}, map[Dest]bool{}, map[netip.Addr]bool{}, NewTable()}
+}
+
+// server, dest and addr note a row of want that is about to change; t may be nil.
+func (t *Touched) server(want Table, v Virtual) {
 	if t != nil {
-		t.Servers[v] = true
+		note(t.Servers, t.Was.Servers, want.Servers, v)
 	}
 }
 
-func (t *Touched) dest(d Dest) {
+func (t *Touched) dest(want Table, d Dest) {
 	if t != nil {
-		t.Dests[d] = true
+		note(t.Dests, t.Was.Dests, want.Dests, d)
 	}
 }
 
-func (t *Touched) addr(a netip.Addr) {
+func (t *Touched) addr(want Table, a netip.Addr) {
 	if t != nil {
-		t.Addrs[a] = true
+		note(t.Addrs, t.Was.Addrs, want.Addrs, a)
 	}
+}
+
+func note[K comparable, V any](touched map[K]bool, was, want map[K]V, k K) {
+	if touched[k] {
+		return
+	}
+	touched[k] = true
+	if v, ok := want[k]; ok {
+		was[k] = v
+	}
+}
+
+// before returns what want was before the plan that touched t.
+func (t *Touched) before(want Table) Table {
+	if len(t.Servers)+len(t.Dests)+len(t.Addrs) == 0 {
+		return want
+	}
+	was := want.clone()
+	revert(was.Servers, t.Was.Servers, t.Servers)
+	revert(was.Dests, t.Was.Dests, t.Dests)
+	revert(was.Addrs, t.Was.Addrs, t.Addrs)
+	return was
+}
+
+func revert[K comparable, V any](rows, was map[K]V, touched map[K]bool) {
+	for k := range touched {
+		delete(rows, k)
+	}
+	maps.Copy(rows, was)
 }
 
 // A view is the part of a snapshot that every row depends on. What was taken
@@ -135,8 +171,8 @@ type claim struct {
 }
 
 // Plan returns what self needs for s, and which rows may differ from the last
-// plan; nil stands for all of them. The table is valid until the next Plan, and
-// not to be edited.
+// plan; nil stands for all of them. The table is valid until the next Plan, which
+// makes a new one or edits this one where it says, and not to be edited.
 func (p *Planner) Plan(s snapshot.Snapshot, self Self) (Table, *Touched) {
 	now := view{s.Config.Pools, s.Nodes, s.Speakers, s.Lost, self}
 	whole := p.claims == nil || !p.view.same(now)
@@ -149,7 +185,7 @@ func (p *Planner) Plan(s snapshot.Snapshot, self Self) (Table, *Touched) {
 	}
 	var t *Touched // nil notes nothing
 	if !whole {
-		t = &Touched{map[Virtual]bool{}, map[Dest]bool{}, map[netip.Addr]bool{}}
+		t = newTouched()
 	}
 	if !whole && sameSlice(p.services, s.Services) {
 		return p.want, t
@@ -202,7 +238,7 @@ func (p *Planner) forget(s seen, again map[Virtual]bool, t *Touched) {
 		again[v] = true
 	}
 	for _, a := range s.addrs {
-		t.addr(a)
+		t.addr(p.want, a)
 		if p.held[a]--; p.held[a] == 0 {
 			delete(p.held, a)
 			delete(p.want.Addrs, a)
@@ -221,7 +257,7 @@ func (p *Planner) enter(svc *snapshot.Service, again map[Virtual]bool, t *Touche
 		}
 		if a := v.Addr.Addr(); by != nodePort && !slices.Contains(now.addrs, a) {
 			now.addrs = append(now.addrs, a)
-			t.addr(a)
+			t.addr(p.want, a)
 			p.held[a]++
 			p.want.Addrs[a] = true
 		}
@@ -232,12 +268,12 @@ func (p *Planner) enter(svc *snapshot.Service, again map[Virtual]bool, t *Touche
 // settle plans v again: for the oldest of those who claim it.
 func (p *Planner) settle(v Virtual, services []snapshot.Service, t *Touched) {
 	for _, server := range p.made[v].servers {
+		t.server(p.want, server)
 		delete(p.want.Servers, server)
-		t.server(server)
 	}
 	for _, d := range p.made[v].dests {
+		t.dest(p.want, d)
 		delete(p.want.Dests, d)
-		t.dest(d)
 	}
 	claims := p.claims[v]
 	if len(claims) == 0 {
@@ -254,12 +290,12 @@ func (p *Planner) settle(v Virtual, services []snapshot.Service, t *Touched) {
 	r := rows{world: p.world, virtual: v, svc: &services[i], port: first.port, by: first.by}
 	r.plan(func(v Virtual, s Server) {
 		m.servers = append(m.servers, v)
+		t.server(p.want, v)
 		p.want.Servers[v] = s
-		t.server(v)
 	}, func(d Dest, weight int) {
 		m.dests = append(m.dests, d)
+		t.dest(p.want, d)
 		p.want.Dests[d] = weight
-		t.dest(d)
 	})
 	p.made[v] = m
 }

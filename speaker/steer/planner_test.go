@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -95,7 +96,11 @@ func TestAPlannerPlansAsIfItSawEverythingForTheFirstTime(t *testing.T) {
 		f := NewFake()
 		sync := &Syncer{Kernel: f, Audit: time.Hour, Log: slog.New(slog.DiscardHandler)}
 		var planner Planner
+		now := int64(0)
 		for round := range 60 {
+			if w.rnd.IntN(4) == 0 {
+				now += 3600 // for an audit, which finds everything as it was left
+			}
 			for range w.rnd.IntN(3) {
 				w.happen()
 			}
@@ -105,12 +110,15 @@ func TestAPlannerPlansAsIfItSawEverythingForTheFirstTime(t *testing.T) {
 				t.Fatalf("seed %d, round %d: (-first sight +step by step):\n%s", seed, round, diff)
 			}
 			f.Fail = half(w.rnd)
-			_, joined := sync.Join(t.Context(), at(0), got, touched)
+			if w.rnd.IntN(8) == 0 {
+				f.Broken = errors.New("no such namespace")
+			}
+			_, joined := sync.Join(t.Context(), at(now), got, touched)
 			left := sync.Leave(t.Context())
-			f.Fail = nil
+			f.Fail, f.Broken = nil, nil
 			if joined != nil || left != nil {
 				again, touched := planner.Plan(w.snapshot, onN1)
-				if _, err := sync.Join(t.Context(), at(0), again, touched); err != nil {
+				if _, err := sync.Join(t.Context(), at(now), again, touched); err != nil {
 					t.Fatalf("seed %d, round %d: %v", seed, round, err)
 				}
 				if err := sync.Leave(t.Context()); err != nil {
@@ -119,6 +127,9 @@ func TestAPlannerPlansAsIfItSawEverythingForTheFirstTime(t *testing.T) {
 			}
 			if diff := cmp.Diff(listing(want), listing(f.rows)); diff != "" {
 				t.Fatalf("seed %d, round %d: the kernel differs (-want +got):\n%s", seed, round, diff)
+			}
+			if sync.Repaired > 0 {
+				t.Fatalf("seed %d, round %d: %d rows count as changed by somebody else", seed, round, sync.Repaired)
 			}
 			if ready := standing(f.rows, want); cmp.Diff(ready, sync.stand, byAddr) != "" {
 				t.Fatalf("seed %d, round %d: may be announced %v, want %v", seed, round, sync.stand, ready)

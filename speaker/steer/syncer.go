@@ -18,11 +18,16 @@ type Syncer struct {
 	Audit time.Duration
 	Log   *slog.Logger
 
-	have    Table     // what the kernel last listed, or acknowledged since
+	// have is what the kernel last listed, or acknowledged since. If settled it
+	// is the want of the last pass itself, which the next plan may edit.
+	have    Table
 	known   bool      // whether the kernel was ever listed, so that have is one
 	doubt   bool      // something failed since: list the kernel before the next change
 	audited time.Time // when the kernel was last prepared and listed
 	settled bool      // have is what the last pass wanted, in every row
+	want    Table     // of this pass
+	joined  bool      // all of want that was missing has joined
+	edited  bool      // have is want already, and its changes are still to be made
 	leave   []Change  // what Leave has to do
 	stand   map[netip.Addr]bool
 
@@ -33,22 +38,27 @@ type Syncer struct {
 
 // Join brings in every row of want that is missing or different, and returns
 // the addresses that may be announced: those whose rows all stand in the
-// kernel, as it has listed or acknowledged them. Touched are the rows that may
-// differ from what the last Join wanted; nil stands for all.
+// kernel, as it has listed or acknowledged them. Touched are the rows that differ
+// from what the last Join wanted; nil says that want is another table, and that
+// nobody has edited the last.
 func (s *Syncer) Join(ctx context.Context, now time.Time, want Table, touched *Touched) (map[netip.Addr]bool, error) {
+	s.edited = s.settled && touched != nil
+	s.settled, s.joined, s.want = false, false, want
 	if !s.known || s.doubt || now.Sub(s.audited) >= s.Audit {
-		s.settled = false
+		if s.edited {
+			s.have, s.edited = touched.before(want), false
+		}
 		if err := s.audit(ctx, now); err != nil {
+			s.have = s.have.clone() // nobody else's any more
 			return nil, err
 		}
 	}
-	whole := touched == nil || !s.settled
-	s.settled = false
+	whole := !s.edited
 	var join []Change
 	if whole {
 		join, s.leave = Diff(s.have, want)
 	} else {
-		join, s.leave = DiffOf(s.have, want, touched)
+		join, s.leave = DiffOf(touched, want)
 	}
 	err := s.apply(ctx, join)
 	if err != nil {
@@ -58,9 +68,10 @@ func (s *Syncer) Join(ctx context.Context, now time.Time, want Table, touched *T
 			s.leave = nil
 			return nil, errors.Join(err, fmt.Errorf("reading back what joined: %w", e))
 		}
-		s.have = listed
+		s.have, s.edited = listed, false
 		_, s.leave = Diff(s.have, want)
 	}
+	s.joined = err == nil
 	if whole || err != nil {
 		s.stand = standing(s.have, want)
 		return s.stand, err
@@ -80,7 +91,9 @@ func (s *Syncer) Leave(ctx context.Context) error {
 	leave := s.leave
 	s.leave = nil
 	err := s.apply(ctx, leave)
-	s.settled = err == nil && s.known && !s.doubt
+	if s.settled = err == nil && s.joined; s.settled {
+		s.have = s.want // which is the same, and one of both is enough
+	}
 	return err
 }
 
@@ -125,7 +138,9 @@ func (s *Syncer) apply(ctx context.Context, changes []Change) error {
 		s.doubt = true
 		return err
 	}
-	s.have.make(changes)
+	if !s.edited {
+		s.have.make(changes)
+	}
 	for i, c := range changes {
 		if i == mostLogged {
 			s.Log.Info("steering", "kernel", s.Kernel.Name(), "changes", len(changes)-i, "beside", "those before")

@@ -3,6 +3,7 @@ package steer
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -195,6 +196,10 @@ func NewTable() Table {
 		Pods:    map[netip.Prefix]bool{},
 		Nodes:   map[netip.Addr]bool{},
 	}
+}
+
+func (t Table) clone() Table {
+	return Table{maps.Clone(t.Servers), maps.Clone(t.Dests), maps.Clone(t.Addrs), maps.Clone(t.Pods), maps.Clone(t.Nodes)}
 }
 
 // tableFor returns an empty Table with room for so many Services.
