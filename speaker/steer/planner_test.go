@@ -208,3 +208,32 @@ func TestEveryNodeHasTheSameFront(t *testing.T) {
 		}
 	}
 }
+
+// An audit that fails leaves the kernel as it was, and the next one counts
+// nothing of what the plan has edited since.
+func TestAfterAnAuditThatFailsNothingCountsAsRepaired(t *testing.T) {
+	w := &town{rnd: rand.New(rand.NewPCG(1, 3)), snapshot: three()}
+	one := svc("ns/a", nil, ready("10.244.1.10", "n1"))
+	w.put(one)
+	f := NewFake()
+	sync := &Syncer{Kernel: f, Audit: time.Minute, Log: slog.New(slog.DiscardHandler)}
+	var planner Planner
+	pass := func(now int64) error {
+		want, touched := planner.Plan(w.snapshot, onN1)
+		_, err := sync.Join(t.Context(), at(now), want, touched)
+		return errors.Join(err, sync.Leave(t.Context()))
+	}
+	if err := pass(0); err != nil {
+		t.Fatal(err)
+	}
+	f.Broken = errors.New("no such namespace")
+	if err := pass(100); err == nil {
+		t.Fatal("the audit does not fail")
+	}
+	f.Broken = nil
+	one.Endpoints = append(one.Endpoints, ready("10.244.1.11", "n1"))
+	w.put(one)
+	if err := pass(101); err != nil || sync.Repaired > 0 {
+		t.Errorf("%d rows count as changed by somebody else, %v", sync.Repaired, err)
+	}
+}
