@@ -68,7 +68,8 @@ lint-e2e:
 
 ## --- testing
 
-# The control plane and the kernel are built while what needs neither runs. If
+# The control plane and the kernel are built while what needs neither runs, and
+# the guest, which has one processor, runs beside the linter. If
 # that fails there is nothing to wait for: the builds are ended, and installing
 # packages, which must not be interrupted, ends by itself.
 .PHONY: test
@@ -77,7 +78,8 @@ test: | bin/gotest ## everything: lint, unit, namespaces, IPVS, stories on both 
 	@setsid $(SETUP) & setup=$$!; trap 'kill -TERM -- -$$setup 2>/dev/null || true' EXIT; \
 	  $(MAKE) lint-herald test-unit test-netns; \
 	  wait $$setup; trap - EXIT; \
-	  $(MAKE) lint-e2e test-lab test-stories test-ipvs test-stories-uml
+	  $(MAKE) -j2 --output-sync=target lint-e2e test-ipvs; \
+	  $(MAKE) test-lab test-stories test-stories-uml
 	@bin/gotest skipped out/*.json
 
 .PHONY: test-unit

@@ -287,7 +287,7 @@ func TestKubeProxySteersWhereThePoolSaysSo(t *testing.T) {
 	addr := l.WaitAddress("web")
 	modes := []string{"iptables", "nftables"}
 	if hasIPVS() {
-		modes = append(modes, "ipvs")
+		modes = []string{"ipvs"} // the others are left to the other kernel
 	}
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
