@@ -67,7 +67,7 @@ func speakerCommand() *cobra.Command {
 func runSpeaker(ctx context.Context, f speakerFlags) error {
 	// A speaker that is settled does little: it may collect garbage more often
 	// and be smaller.
-	debug.SetGCPercent(40)
+	debug.SetGCPercent(25)
 	log, err := f.logger()
 	if err != nil {
 		return err

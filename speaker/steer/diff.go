@@ -29,6 +29,12 @@ func Diff(have, want Table) (join, leave []Change) {
 	return join, leave
 }
 
+// Same is whether there is nothing to change between a and b.
+func Same(a, b Table) bool {
+	join, leave := Diff(a, b)
+	return len(join)+len(leave) == 0
+}
+
 // DiffOf is Diff for the table before the rows of t were touched, and want.
 func DiffOf(t *Touched, want Table) (join, leave []Change) {
 	return Diff(t.Was, want.only(t))

@@ -52,6 +52,12 @@ func (f *Fake) Prepare(context.Context) error {
 	return f.Broken
 }
 
+// Holds implements [Kernel].
+func (f *Fake) Holds(ctx context.Context, want Table) (bool, error) {
+	have, err := f.Table(ctx)
+	return err == nil && Same(have, want), err
+}
+
 // Table implements [Kernel].
 func (f *Fake) Table(context.Context) (Table, error) {
 	switch {
@@ -60,13 +66,7 @@ func (f *Fake) Table(context.Context) (Table, error) {
 	case !f.prepared:
 		return Table{}, errNotPrepared
 	}
-	return Table{
-		Servers: maps.Clone(f.rows.Servers),
-		Dests:   maps.Clone(f.rows.Dests),
-		Addrs:   maps.Clone(f.rows.Addrs),
-		Pods:    maps.Clone(f.rows.Pods),
-		Nodes:   maps.Clone(f.rows.Nodes),
-	}, nil
+	return f.rows.Clone(), nil
 }
 
 var errNotPrepared = errors.New("the kernel is not prepared")

@@ -22,6 +22,9 @@ type Kernel interface {
 	Mended() []string
 	// Table lists all rows that are Herald's.
 	Table(ctx context.Context) (Table, error)
+	// Holds is whether the kernel has exactly the rows of want, which are those
+	// that it last listed or acknowledged: Table and a comparison, for less.
+	Holds(ctx context.Context, want Table) (bool, error)
 	// Apply makes the changes, in order. One that fails does not stop the
 	// others: the error joins them all, each wrapped with its Change. Add
 	// fails with os.ErrExist for what is there, Set and Del with

@@ -114,7 +114,7 @@ func (t *Touched) before(want Table) Table {
 	if len(t.Servers)+len(t.Dests)+len(t.Addrs) == 0 {
 		return want
 	}
-	was := want.clone()
+	was := want.Clone()
 	revert(was.Servers, t.Was.Servers, t.Servers)
 	revert(was.Dests, t.Was.Dests, t.Dests)
 	revert(was.Addrs, t.Was.Addrs, t.Addrs)

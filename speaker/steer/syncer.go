@@ -45,11 +45,12 @@ func (s *Syncer) Join(ctx context.Context, now time.Time, want Table, touched *T
 	s.edited = s.settled && touched != nil
 	s.settled, s.joined, s.want = false, false, want
 	if !s.known || s.doubt || now.Sub(s.audited) >= s.Audit {
+		was := s.have
 		if s.edited {
-			s.have, s.edited = touched.before(want), false
+			was = touched.before(want)
 		}
-		if err := s.audit(ctx, now); err != nil {
-			s.have = s.have.clone() // nobody else's any more
+		if err := s.audit(ctx, now, was); err != nil {
+			s.have, s.edited = was.Clone(), false // nobody else's any more
 			return nil, err
 		}
 	}
@@ -97,35 +98,49 @@ func (s *Syncer) Leave(ctx context.Context) error {
 	return err
 }
 
-// audit prepares the kernel and lists it, and says what somebody changed.
-func (s *Syncer) audit(ctx context.Context, now time.Time) error {
+// audit prepares the kernel and looks whether it has what it was left with. If
+// it has not, it is listed, and said what somebody changed.
+func (s *Syncer) audit(ctx context.Context, now time.Time, was Table) error {
 	if err := s.Kernel.Prepare(ctx); err != nil {
 		return fmt.Errorf("preparing %s: %w", s.Kernel.Name(), err)
+	}
+	counts := s.known && !s.doubt
+	if counts {
+		switch same, err := s.Kernel.Holds(ctx, was); {
+		case err != nil:
+			return fmt.Errorf("auditing %s: %w", s.Kernel.Name(), err)
+		case same:
+			s.audited = now
+			s.repaired(nil, s.Kernel.Mended())
+			return nil
+		}
 	}
 	listed, err := s.Kernel.Table(ctx)
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", s.Kernel.Name(), err)
 	}
 	mended := s.Kernel.Mended()
-	if s.known && !s.doubt {
-		missing, surplus := Diff(listed, s.have)
-		if n := len(missing) + len(surplus); n+len(mended) > 0 {
-			s.Repaired += n + len(mended)
-			s.Log.Warn("rows were changed by somebody else, repairing them", "kernel", s.Kernel.Name(),
-				"rows", n, "first", first(missing, surplus), "beside", mended)
-		}
+	if counts {
+		missing, surplus := Diff(listed, was)
+		s.repaired(append(missing, surplus...), mended)
 	}
-	s.have, s.known, s.doubt, s.audited = listed, true, false, now
+	s.have, s.edited, s.known, s.doubt, s.audited = listed, false, true, false, now
 	return nil
 }
 
-func first(lists ...[]Change) string {
-	for _, l := range lists {
-		if len(l) > 0 {
-			return l[0].String()
-		}
+// repaired counts and says what somebody else has changed.
+func (s *Syncer) repaired(rows []Change, mended []string) {
+	n := len(rows) + len(mended)
+	if n == 0 {
+		return
 	}
-	return ""
+	s.Repaired += n
+	first := ""
+	if len(rows) > 0 {
+		first = rows[0].String()
+	}
+	s.Log.Warn("rows were changed by somebody else, repairing them", "kernel", s.Kernel.Name(),
+		"rows", len(rows), "first", first, "beside", mended)
 }
 
 // apply makes changes. If all succeed they are in have from now on: each was

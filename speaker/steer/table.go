@@ -198,7 +198,8 @@ func NewTable() Table {
 	}
 }
 
-func (t Table) clone() Table {
+// Clone returns a copy that shares no rows with t.
+func (t Table) Clone() Table {
 	return Table{maps.Clone(t.Servers), maps.Clone(t.Dests), maps.Clone(t.Addrs), maps.Clone(t.Pods), maps.Clone(t.Nodes)}
 }
 

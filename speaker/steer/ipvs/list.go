@@ -3,12 +3,14 @@ package ipvs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
+	moby "github.com/moby/ipvs"
 
 	"github.com/herald-lb/herald/speaker/steer"
 )
@@ -35,8 +37,8 @@ func (k *Kernel) Table(ctx context.Context) (steer.Table, error) {
 			return steer.Table{}, fmt.Errorf("listing virtual servers: %w", err)
 		}
 	}
-	members, err := k.members()
-	if err != nil {
+	members := map[member]bool{}
+	if err := k.members(func(m member) { members[m] = true }); err != nil {
 		return steer.Table{}, err
 	}
 	complete(t, members)
@@ -59,45 +61,123 @@ func (k *Kernel) Table(ctx context.Context) (steer.Table, error) {
 
 // list adds the virtual servers of one tier and their destinations to t.
 func (s *space) list(ctx context.Context, t steer.Table) error {
-	all, err := s.wire.list(ctx)
-	if err != nil {
-		return err
+	begin := func() {
+		maps.DeleteFunc(t.Servers, func(v steer.Virtual, _ steer.Server) bool { return v.Tier == s.of })
+		maps.DeleteFunc(t.Dests, func(d steer.Dest, _ int) bool { return d.Virtual.Tier == s.of })
 	}
-	for i := range all {
-		if all[i].svc.FWMark != 0 { // no row of ours is one
-			continue
+	return s.rows(ctx, begin, func(v steer.Virtual, server steer.Server, dests []row) bool {
+		t.Servers[v] = server
+		for _, d := range dests {
+			t.Dests[steer.Dest{Virtual: v, Real: d.real}] = d.weight
 		}
-		v, server, err := parseService(s.of, &all[i].svc)
+		return true
+	})
+}
+
+// A row is a destination.
+type row struct {
+	real   netip.AddrPort
+	weight int
+}
+
+// rows calls each with the virtual servers of one tier, as far as IPVS knows
+// them, until it returns false; the destinations are valid until then. Begin is
+// called before the first, and again if all begins anew.
+func (s *space) rows(ctx context.Context, begin func(), each func(steer.Virtual, steer.Server, []row) bool) error {
+	var rows []row
+	err := s.wire.visit(ctx, begin, func(svc *moby.Service, dests []moby.Destination) error {
+		if svc.FWMark != 0 { // no row of ours is one
+			return nil
+		}
+		v, server, err := parseService(s.of, svc)
 		if err != nil {
 			return err
 		}
-		t.Servers[v] = server
-		for j := range all[i].dests {
-			real, weight, err := parseDestination(s.of, &all[i].dests[j])
+		rows = rows[:0]
+		for i := range dests {
+			real, weight, err := parseDestination(s.of, &dests[i])
 			if err != nil {
 				return fmt.Errorf("of %s: %w", v, err)
 			}
-			t.Dests[steer.Dest{Virtual: v, Real: real}] = weight
+			rows = append(rows, row{real, weight})
+		}
+		if !each(v, server, rows) {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// errEnough ends a visit early.
+var errEnough = errors.New("enough was seen")
+
+// Holds implements [steer.Kernel]. What is compared is not kept, so that it
+// costs no memory.
+func (k *Kernel) Holds(ctx context.Context, want steer.Table) (bool, error) {
+	if err := k.ready(); err != nil || k.known == nil {
+		return false, err
+	}
+	servers, dests := 0, 0
+	for _, s := range k.spaces {
+		had := [...]int{servers, dests}
+		same := true
+		err := s.rows(ctx, func() { servers, dests, same = had[0], had[1], true }, func(v steer.Virtual, got steer.Server, rows []row) bool {
+			server, ok := want.Servers[v]
+			known := k.known.servers[v]
+			same = ok && known == server && got == steer.Server{Scheduler: server.Scheduler, Flags: server.Flags, Affinity: server.Affinity}
+			for _, r := range rows {
+				weight, ok := want.Dests[steer.Dest{Virtual: v, Real: r.real}]
+				same = same && ok && weight == r.weight
+			}
+			servers, dests = servers+1, dests+len(rows)
+			return same
+		})
+		if err != nil {
+			return false, fmt.Errorf("listing virtual servers: %w", err)
+		}
+		if !same {
+			return false, nil
+		}
+	}
+	if servers != len(want.Servers) || dests != len(want.Dests) {
+		return false, nil
+	}
+	members := 0
+	same := true
+	if err := k.members(func(m member) { members++; same = same && k.known.members[m] }); err != nil {
+		return false, err
+	}
+	if !same || members != len(k.known.members) {
+		return false, nil
+	}
+	routes, err := k.addresses()
+	if err != nil {
+		return false, fmt.Errorf("listing addresses: %w", err)
+	}
+	for a := range want.Addrs {
+		same = same && routes.whole(a)
+	}
+	return same && len(routes.host) == len(want.Addrs) && len(routes.inside) == len(want.Addrs), nil
+}
+
+// members calls each with the elements of every set.
+func (k *Kernel) members(each func(member)) error {
+	for _, in := range []struct {
+		at   *place
+		sets []setName
+	}{{k.host, onHost}, {k.spaces[single.of].place, inSingle}} {
+		if err := in.at.nft(func(conn *nftables.Conn) error { return listMembers(conn, in.sets, each) }); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// members lists the elements of every set.
-func (k *Kernel) members() (map[member]bool, error) {
-	found := map[member]bool{}
-	for _, in := range []struct {
-		at   *place
-		sets []setName
-	}{{k.host, onHost}, {k.spaces[single.of].place, inSingle}} {
-		if err := in.at.nft(func(conn *nftables.Conn) error { return listMembers(conn, in.sets, found) }); err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
-}
-
-func listMembers(conn *nftables.Conn, names []setName, found map[member]bool) error {
+func listMembers(conn *nftables.Conn, names []setName, each func(member)) error {
 	for _, name := range names {
 		for _, f := range both {
 			set := setOf(name, f)
@@ -110,7 +190,7 @@ func listMembers(conn *nftables.Conn, names []setName, found map[member]bool) er
 				return err
 			}
 			for _, m := range members {
-				found[m] = true
+				each(m)
 			}
 		}
 	}

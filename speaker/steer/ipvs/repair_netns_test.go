@@ -4,12 +4,15 @@ package ipvs
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/herald-lb/herald/speaker/steer"
 )
 
 func TestPrepareRepairsWhatSomebodyBroke(t *testing.T) {
@@ -95,7 +98,15 @@ func TestPrepareRepairsWhatSomebodyBroke(t *testing.T) {
 			if err := l.k.Prepare(context.Background()); err != nil {
 				t.Fatalf("Prepare() = %v", err)
 			}
+			holds, err := l.k.Holds(t.Context(), rows())
+			have, e := l.k.Table(t.Context())
+			if err := errors.Join(err, e); err != nil || holds && !steer.Same(have, rows()) {
+				t.Errorf("Holds() = %v, %v, of what differs", holds, err)
+			}
 			l.settle(t, rows())
+			if holds, err := l.k.Holds(t.Context(), rows()); err != nil || !holds {
+				t.Errorf("Holds() = %v, %v, of what is right", holds, err)
+			}
 			if !tt.lost {
 				stillThere(t)
 			}

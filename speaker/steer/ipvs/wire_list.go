@@ -11,20 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A listing is one service as the kernel has it, with its destinations in the
-// kernel's order: the scheduler mh gives another table for another order.
-type listing struct {
-	svc   moby.Service // without statistics
-	dests []moby.Destination
-}
-
 // listAttempts is how often a table that changes while it is read is read anew.
 const listAttempts = 5
 
-// errChanging is the error of list if the kernel's table would not keep still.
+// errChanging is the error of visit if the kernel's table would not keep still.
 var errChanging = errors.New("the virtual servers change as they are listed")
 
-// list returns all services and their destinations.
+// visit calls each with every service and its destinations, in the kernel's
+// order: the scheduler mh gives another table for another order. Statistics are
+// left out, and dests are valid until each returns. Begin is called before the
+// first, and again if all begins anew.
 //
 // One dump has the services. Their destinations are a dump each, of two system
 // calls: the kernel takes one dump at a time from a socket. The file
@@ -34,31 +30,31 @@ var errChanging = errors.New("the virtual servers change as they are listed")
 //
 // A dump is no snapshot, and may pass over a service while another is deleted:
 // so the services are dumped once more, and all is read again if they are others.
-func (w *wire) list(ctx context.Context) ([]listing, error) {
+func (w *wire) visit(ctx context.Context, begin func(), each func(svc *moby.Service, dests []moby.Destination) error) error {
 	s, err := w.dial()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer s.close() // only read; and one whose dump was left half read would refuse the next
 	d := dumper{w, s, 0}
 	for range listAttempts {
+		begin()
 		services, err := d.services()
 		if err != nil {
-			return nil, fmt.Errorf("dumping services: %w", err)
+			return fmt.Errorf("dumping services: %w", err)
 		}
-		all, err := d.destinations(ctx, services)
-		if err != nil {
-			return nil, fmt.Errorf("dumping destinations: %w", err)
+		if err := d.destinations(ctx, services, each); err != nil {
+			return fmt.Errorf("dumping destinations: %w", err)
 		}
 		again, err := d.services()
 		if err != nil {
-			return nil, fmt.Errorf("dumping services: %w", err)
+			return fmt.Errorf("dumping services: %w", err)
 		}
 		if slices.EqualFunc(services, again, sameService) {
-			return all, nil
+			return nil
 		}
 	}
-	return nil, errChanging
+	return errChanging
 }
 
 func sameService(a, b moby.Service) bool {
@@ -80,24 +76,27 @@ func (d *dumper) services() (services []moby.Service, err error) {
 	})
 }
 
-// destinations returns the services with their destinations.
-func (d *dumper) destinations(ctx context.Context, services []moby.Service) ([]listing, error) {
-	all := make([]listing, len(services))
+// destinations calls each with the services and their destinations.
+func (d *dumper) destinations(ctx context.Context, services []moby.Service, each func(svc *moby.Service, dests []moby.Destination) error) error {
+	var dests []moby.Destination
 	for i := range services {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
-		all[i].svc = services[i]
+		dests = dests[:0]
 		err := d.dump(&services[i], func(body []byte) error {
 			dest, err := decodeDestination(body, services[i].AddressFamily)
-			all[i].dests = append(all[i].dests, dest)
+			dests = append(dests, dest)
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return err
+		}
+		if err := each(&services[i], dests); err != nil {
+			return err
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // dump asks for all services or, if svc is not nil, for the destinations of one,

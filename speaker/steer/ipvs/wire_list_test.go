@@ -71,6 +71,24 @@ func (d *dumpSocket) receive() ([][]byte, error) {
 
 func (d *dumpSocket) close() error { return nil }
 
+// A listing is one service with its destinations.
+type listing struct {
+	svc   moby.Service
+	dests []moby.Destination
+}
+
+// list returns what visit shows.
+func (w *wire) list(ctx context.Context) (all []listing, err error) {
+	err = w.visit(ctx, func() { all = nil }, func(svc *moby.Service, dests []moby.Destination) error {
+		all = append(all, listing{*svc, append([]moby.Destination(nil), dests...)})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
 func listFrom(ctx context.Context, d *dumpSocket) ([]listing, error) {
 	w := &wire{family: 31, dial: func() (wireSocket, error) { return d, nil }}
 	return w.list(ctx)

@@ -143,6 +143,56 @@ func expect(t testing.TB, k steer.Kernel, want steer.Table) {
 	if diff := cmp.Diff(want, got, byValue, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("Table() differs (-want +got):\n%s", diff)
 	}
+	holds(t, k, want)
+}
+
+// holds fails t unless the kernel says that it holds want, and nothing that
+// differs from it in one row.
+func holds(t testing.TB, k steer.Kernel, want steer.Table) {
+	t.Helper()
+	check := func(of steer.Table, should bool, what string) {
+		t.Helper()
+		if is, err := k.Holds(context.Background(), of); err != nil || is != should {
+			t.Errorf("Holds() of %s = %v, %v", what, is, err)
+		}
+	}
+	check(want, true, "what it has")
+	other := Virtual("203.0.113.9:9/udp")
+	for _, edit := range []struct {
+		what string
+		edit func(steer.Table)
+	}{
+		{"a server more", func(t steer.Table) { t.Servers[other] = steer.Server{Scheduler: "rr"} }},
+		{"an address more", func(t steer.Table) { t.Addrs[other.Addr.Addr()] = true }},
+		{"a server less", func(t steer.Table) { less(t.Servers) }},
+		{"an address less", func(t steer.Table) { less(t.Addrs) }},
+		{"a destination less", func(t steer.Table) { less(t.Dests) }},
+		{"a weight", func(t steer.Table) {
+			for d := range t.Dests {
+				t.Dests[d]++
+				return
+			}
+		}},
+		{"a scheduler", func(t steer.Table) {
+			for v, s := range t.Servers {
+				s.Scheduler = "lc"
+				t.Servers[v] = s
+				return
+			}
+		}},
+	} {
+		of := want.Clone()
+		edit.edit(of)
+		check(of, steer.Same(of, want), edit.what)
+	}
+}
+
+// less takes away one row, if there is any.
+func less[K comparable, V any](rows map[K]V) {
+	for k := range rows {
+		delete(rows, k)
+		return
+	}
 }
 
 // byValue makes go-cmp compare the netip types with ==.

@@ -132,6 +132,12 @@ func (k *Kernel) Table(ctx context.Context) (steer.Table, error) {
 	return k.have.table(), nil
 }
 
+// Holds implements [steer.Kernel].
+func (k *Kernel) Holds(ctx context.Context, want steer.Table) (bool, error) {
+	have, err := k.Table(ctx)
+	return err == nil && steer.Same(have, want), err
+}
+
 // list reads what stands in the kernel.
 func (k *Kernel) list(ctx context.Context) error {
 	k.have = nil
