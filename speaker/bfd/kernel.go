@@ -50,7 +50,10 @@ func (Kernel) Listen(p Port) (Listener, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	return &listener{conn: conn, raw: raw, zones: map[uint32]string{}}, nil
+	l := &listener{conn: conn, raw: raw, zones: map[uint32]string{}}
+	l.receive = func(fd uintptr) { l.n, l.err = l.batch.receive(int(fd), l.into, l.name) }
+	l.name = l.zone
+	return l, nil
 }
 
 // hearing has the kernel say how far each packet has come, and to which
@@ -86,6 +89,14 @@ type listener struct {
 	raw   syscall.RawConn
 	batch batch
 	zones map[uint32]string // names of links, by index
+
+	// Arguments and results of receive: a closure for each call would be
+	// allocated for each.
+	receive func(fd uintptr)
+	name    func(uint32) string
+	into    []Datagram
+	n       int
+	err     error
 }
 
 // Await implements [Listener]. Go's poller is edge-triggered: it wakes us for
@@ -98,12 +109,12 @@ func (l *listener) Await(ring func()) {
 }
 
 // Read implements [Listener].
-func (l *listener) Read(d []Datagram) (n int, err error) {
-	inside := l.raw.Control(func(fd uintptr) { n, err = l.batch.receive(int(fd), d, l.zone) })
-	if inside != nil {
-		return 0, inside
+func (l *listener) Read(d []Datagram) (int, error) {
+	l.into = d
+	if err := l.raw.Control(l.receive); err != nil {
+		return 0, err
 	}
-	return n, err
+	return l.n, l.err
 }
 
 // Close implements [Listener].

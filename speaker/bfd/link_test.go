@@ -76,7 +76,7 @@ func (l *link) step() {
 		if s.missed(l.now) {
 			s.expire(l.now)
 		}
-		if !s.nextTx.IsZero() && !s.nextTx.After(l.now) {
+		if s.ready(l.now) { // as early as it may
 			p := s.send(l.now)
 			l.judge(i, p)
 			l.carry(i, p)

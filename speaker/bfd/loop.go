@@ -175,16 +175,20 @@ func (l *loop) find(port Port, d *Datagram, number uint32) *entry {
 	return e
 }
 
-// tick does what is due.
+// tick does what is due, and sends what is nearly.
 func (l *loop) tick(now time.Time, absent bool) {
-	for len(l.agenda) > 0 && !l.agenda.next().After(now) {
+	for len(l.agenda) > 0 {
 		e := l.agenda[0]
+		missed := e.missed(now)
+		if !missed && !e.ready(now) {
+			return
+		}
 		// Everything that has come was read. After an absence there may be
 		// more on its way through the kernel.
-		if e.missed(now) && !(absent && e.reprieve(now.Add(settling))) {
+		if missed && !(absent && e.reprieve(now.Add(settling))) {
 			e.expire(now)
 		}
-		if !e.nextTx.IsZero() && !e.nextTx.After(now) {
+		if e.ready(now) {
 			l.send(e, e.session.send(now))
 		}
 		l.settle(e)

@@ -370,9 +370,9 @@ func TestJitter(t *testing.T) {
 		draw       float64
 		want       time.Duration
 	}{
-		{"a quarter less at most", 3, 0, 750 * ms},
+		{"a quarter less at most, but for the lead", 3, 0, 750*ms + early},
 		{"nothing less at least", 3, 1, 1000 * ms},
-		{"a quarter less at most, with multiplier 1", 1, 0, 750 * ms},
+		{"a quarter less at most, but for the lead, with multiplier 1", 1, 0, 750*ms + early},
 		{"a tenth less at least, with multiplier 1", 1, 1, 900 * ms},
 	}
 	for _, tt := range tests {
@@ -381,6 +381,9 @@ func TestJitter(t *testing.T) {
 			s.send(t0)
 			if got := s.nextTx.Sub(t0).Round(time.Microsecond); got != tt.want {
 				t.Errorf("the next packet comes after %v, want %v", got, tt.want)
+			}
+			if s.ready(t0.Add(750*ms - 1)) {
+				t.Error("the next packet may come even earlier")
 			}
 		})
 	}

@@ -87,13 +87,25 @@ func (s *session) detection() time.Duration {
 	return time.Duration(s.remote.multiplier) * max(s.rx, s.remote.minTx)
 }
 
-// jittered shortens an interval by up to a quarter, so that sessions do not
-// fall into step, and by a tenth at least if one packet late is one too late
-// (RFC 5880 §6.8.7).
+// early is how long before its time a packet may go, if another goes anyway:
+// waking up costs more than sending.
+const early = 4 * time.Millisecond
+
+// lead is how early packets at an interval of d may go.
+func lead(d time.Duration) time.Duration { return min(early, d/8) }
+
+// ready is whether it is time to send, or nearly.
+func (s *session) ready(now time.Time) bool {
+	return !s.nextTx.IsZero() && !s.nextTx.After(now.Add(lead(s.pace)))
+}
+
+// jittered shortens an interval by up to a quarter, lead included, so that
+// sessions do not fall into step, and by a tenth at least if one packet late is
+// one too late (RFC 5880 §6.8.7).
 func (s *session) jittered(d time.Duration) time.Duration {
-	span := 0.25
+	shortest, longest := d*3/4+lead(d), d
 	if s.settings.multiplier == 1 {
-		span = 0.15
+		longest = d * 9 / 10
 	}
-	return time.Duration(float64(d) * (0.75 + span*s.random()))
+	return shortest + time.Duration(float64(longest-shortest)*s.random())
 }
