@@ -20,6 +20,7 @@ import (
 	"github.com/herald-lb/herald/speaker"
 	"github.com/herald-lb/herald/speaker/arp"
 	"github.com/herald-lb/herald/speaker/healthport"
+	"github.com/herald-lb/herald/speaker/l2"
 	"github.com/herald-lb/herald/speaker/probe"
 	"github.com/herald-lb/herald/speaker/steer"
 )
@@ -96,7 +97,7 @@ func runSpeaker(ctx context.Context, f speakerFlags) error {
 type daemon struct {
 	source *kube.Source
 	bell   loop.Bell
-	arp    *arp.Announcer
+	arp    *l2.Announcer
 	hello  *kube.Hello
 	ports  *healthport.Server
 	prober *probe.Prober
@@ -115,7 +116,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	d.arp = arp.New(arp.Options{Log: log})
+	d.arp = arp.New(l2.Options{Log: log})
 	d.hello = &kube.Hello{
 		Client: clients.Core, Namespace: f.namespace, Node: f.node,
 		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
@@ -160,7 +161,7 @@ func facts(sp snapshot.Speaker) (snapshot.Speaker, error) {
 		return snapshot.Speaker{}, fmt.Errorf("opening netlink: %w", err)
 	}
 	defer h.Close()
-	sp.Links, err = arp.Links(h)
+	sp.Links, err = l2.Links(h)
 	return sp, err
 }
 
@@ -178,7 +179,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.ports.Run(rest) })
 	g.Go(func() error { return d.health.serve(rest) })
 	g.Go(func() error {
-		return arp.Watch(rest, func() { d.hello.Changed.Ring(); d.bell.Ring() })
+		return l2.Watch(rest, func() { d.hello.Changed.Ring(); d.bell.Ring() })
 	})
 	g.Go(func() error {
 		defer stop()

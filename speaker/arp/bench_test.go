@@ -2,42 +2,32 @@ package arp
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"testing"
-	"time"
 
-	"github.com/herald-lb/herald/speaker"
+	"golang.org/x/net/bpf"
 )
 
-// silent is a socket that takes everything and costs nothing.
-type silent struct{ fakeConn }
-
-func (*silent) WriteTo(b []byte, _ net.Addr) (int, error) { return len(b), nil }
-func (*silent) SetWriteDeadline(time.Time) error          { return nil }
-
-// many returns n claims on eth0, every other address of a block.
-func many(n int) speaker.Announcements {
-	var w speaker.Announcements
+// many returns n addresses, every other one of a block.
+func many(n int) (addrs []string) {
 	for i := range n {
-		addr := netip.AddrFrom4([4]byte{10, 0, byte(2 * i >> 8), byte(2 * i)})
-		w.Claims = append(w.Claims, speaker.Claim{Addr: addr, Link: "eth0"})
+		addrs = append(addrs, fmt.Sprintf("10.0.%d.%d", 2*i>>8, 2*i&0xff))
 	}
-	return w
+	return addrs
 }
 
-func BenchmarkHandle(b *testing.B) {
-	cases := map[string]string{"answered": "10.0.0.8", "ignored": "10.0.0.9"}
+// BenchmarkHear is what a packet costs, the reply included.
+func BenchmarkHear(b *testing.B) {
 	for _, claims := range []int{10, 5000} {
-		for name, target := range cases {
+		at := station(many(claims)...)
+		for name, target := range map[string]string{"answered": "10.0.0.8", "ignored": "10.0.0.9"} {
 			b.Run(fmt.Sprintf("%s/claims=%d", name, claims), func(b *testing.B) {
-				a := newAnnouncer(nil, &fakeNetwork{})
-				a.live.Store(newClaims(many(claims)))
-				p := &port{link: eth0, conn: &silent{}, count: &a.count}
 				frame := wire(every, them, 1, them, "10.0.0.1", zero, target)
 				b.ReportAllocs()
 				for b.Loop() {
-					a.handle(p, frame)
+					if h, err := hear(frame, at); err != nil || (h.Reply != nil) != (name == "answered") {
+						b.Fatalf("hear() = %+v, %v", h, err)
+					}
 				}
 			})
 		}
@@ -45,19 +35,14 @@ func BenchmarkHandle(b *testing.B) {
 }
 
 func BenchmarkFilter(b *testing.B) {
-	addrs := newClaims(many(5000)).links["eth0"]
+	var addrs []netip.Addr
+	for _, a := range many(5000) {
+		addrs = append(addrs, ip(a))
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := assemble(2, filter(spans(addrs))); err != nil {
+		if _, err := bpf.Assemble(filter(addrs)); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-func BenchmarkNewClaims(b *testing.B) {
-	w := many(5000)
-	b.ReportAllocs()
-	for b.Loop() {
-		newClaims(w)
 	}
 }

@@ -3,33 +3,22 @@ package arp
 import (
 	"encoding/binary"
 	"errors"
-	"net"
 	"net/netip"
 
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
+
+	"github.com/herald-lb/herald/speaker/l2"
 )
 
-// frameSize is more than an ARP packet in an Ethernet frame ever needs: 42
-// bytes, padded to 60.
-const frameSize = 128
-
-// A mac is an Ethernet hardware address.
-type mac [6]byte
-
-var broadcast = mac{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-
-func (m mac) String() string { return net.HardwareAddr(m[:]).String() }
-
-// group is whether m is a multicast address or broadcast.
-func (m mac) group() bool { return m[0]&1 != 0 }
+var broadcast = l2.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // A message is an ARP packet for IPv4 on Ethernet, without what is constant.
 type message struct {
 	op                 arp.Operation
-	senderMAC          mac
+	senderMAC          l2.MAC
 	senderIP, targetIP netip.Addr
-	destination        mac // of the Ethernet frame
+	destination        l2.MAC // of the Ethernet frame
 }
 
 var (
@@ -59,10 +48,10 @@ func parse(frame []byte) (message, error) {
 		(p.Operation != arp.OperationRequest && p.Operation != arp.OperationReply) {
 		return message{}, errNotARP
 	}
-	m := message{p.Operation, mac(p.SenderHardwareAddr), p.SenderIP, p.TargetIP, mac(f.Destination)}
+	m := message{p.Operation, l2.MAC(p.SenderHardwareAddr), p.SenderIP, p.TargetIP, l2.MAC(f.Destination)}
 	// RFC 1812 §3.3.2: no believing in group addresses. Answering to one
 	// would make us shout at the whole segment on behalf of a stranger.
-	if m.senderMAC.group() || m.senderMAC == (mac{}) {
+	if !m.senderMAC.Plausible() {
 		return message{}, errImplausible
 	}
 	return m, nil
@@ -72,23 +61,23 @@ func parse(frame []byte) (message, error) {
 // us. It is addressed to the sender in the packet, as the kernel does
 // (net/ipv4/arp.c, arp_process). A probe has no sender IP: then the answer
 // has no target IP, which is what RFC 5227 §2.1.1 listens for.
-func answer(m message, us mac) ([]byte, error) {
+func answer(m message, us l2.MAC) ([]byte, error) {
 	return encode(message{arp.OperationReply, us, m.targetIP, m.senderIP, m.senderMAC}, m.senderMAC)
 }
 
 // announcement returns the gratuitous request of RFC 5227 §2.3: addr is at us.
-func announcement(addr netip.Addr, us mac) ([]byte, error) {
-	return encode(message{arp.OperationRequest, us, addr, addr, broadcast}, mac{})
+func announcement(addr netip.Addr, us l2.MAC) ([]byte, error) {
+	return encode(message{arp.OperationRequest, us, addr, addr, broadcast}, l2.MAC{})
 }
 
 // gratuitousReply returns the same as an unasked reply, for hosts that take
 // no notice of the other form. Its target is as in RFC 5944 §4.6.
-func gratuitousReply(addr netip.Addr, us mac) ([]byte, error) {
+func gratuitousReply(addr netip.Addr, us l2.MAC) ([]byte, error) {
 	return encode(message{arp.OperationReply, us, addr, addr, broadcast}, us)
 }
 
 // encode returns the frame of m, with target as target hardware address.
-func encode(m message, target mac) ([]byte, error) {
+func encode(m message, target l2.MAC) ([]byte, error) {
 	p, err := arp.NewPacket(m.op, m.senderMAC[:], m.senderIP, target[:], m.targetIP)
 	if err != nil {
 		return nil, err

@@ -17,8 +17,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/herald-lb/herald/speaker/arp"
 	"github.com/herald-lb/herald/speaker/doctor"
+	"github.com/herald-lb/herald/speaker/l2"
 	"github.com/herald-lb/herald/speaker/steer/ipvs"
 	"github.com/herald-lb/herald/speaker/steer/nft"
 )
@@ -118,7 +118,7 @@ func sysctl(key string) (value string, ok bool) {
 
 // links reads the links that the speaker could announce on.
 func links(f *doctor.Facts, h *netlink.Handle) error {
-	found, err := arp.Links(h)
+	found, err := l2.Links(h)
 	if err != nil {
 		return err
 	}

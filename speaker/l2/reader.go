@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 // read answers what comes in on p until its socket is closed or fails. It is
 // the whole of a reader's goroutine.
 func (a *Announcer) read(p *port) {
-	buf := make([]byte, frameSize)
+	buf := make([]byte, FrameSize)
 	for {
 		n, _, err := p.conn.ReadFrom(buf)
 		switch {
@@ -24,26 +24,29 @@ func (a *Announcer) read(p *port) {
 	}
 }
 
-// handle judges one frame and acts on it.
+// handle has one frame judged and acts on it.
 func (a *Announcer) handle(p *port, frame []byte) {
-	m, err := parse(frame)
+	at := Station{p.link.Name, p.link.MAC, a.live.Load(), *a.own.Load()}
+	h, err := a.proto.Hear(frame, at)
 	if err != nil {
 		a.count.malformed.Add(1)
 		return
 	}
-	here := station{p.link.name, p.link.mac, a.live.Load(), *a.own.Load()}
-	switch here.judge(m) {
-	case ignored:
+	switch h.Verdict {
+	case Ignored:
 		a.count.ignored.Add(1)
-	case asked:
+		return
+	case Asked, Wanted:
 		a.count.requests.Add(1)
-		if frame, err := answer(m, p.link.mac); err == nil && p.send(frame) == nil {
+		if p.send(h.Reply) == nil {
 			a.count.replies.Add(1)
 		}
-	case disputed:
-		a.count.conflicts.Add(1)
-		a.report(sighting{m.senderIP, p.link.name, m.senderMAC})
 	}
+	if h.Verdict == Asked {
+		return
+	}
+	a.count.conflicts.Add(1)
+	a.report(sighting{h.Addr, at.Link, h.MAC})
 }
 
 // report tells Run of a sighting. If Run cannot keep up, the sighting is

@@ -1,4 +1,4 @@
-package arp
+package l2test
 
 import (
 	"slices"
@@ -9,26 +9,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/herald-lb/herald/speaker"
+	"github.com/herald-lb/herald/speaker/l2"
 )
 
-// foreign is what another host says that believes 192.0.2.10 to be its own.
-var foreign = wire(every, them, 1, them, "192.0.2.10", zero, "192.0.2.10")
+// silence ends a dispute.
+const silence = time.Minute
 
-func TestDefendsOnceInTenSeconds(t *testing.T) {
+func (l Language) defendsOnceInTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, f, log := start(t, eth0)
-		mustSync(t, a, "eth0 192.0.2.10")
+		a, f, log := l.start(t, eth0)
+		l.mustSync(t, a, "eth0 10")
 		time.Sleep(time.Minute)
 		c, began := f.on("eth0"), time.Now()
 		before := len(c.said())
 		for range 250 { // for 25 seconds
-			c.hear(foreign)
+			c.hear(l.Claim(them, l.Addr(10)))
 			time.Sleep(100 * time.Millisecond)
 		}
 		var at []time.Duration
 		for _, s := range c.said()[before:] {
 			at = append(at, s.at.Sub(began))
-			if want := greeting("192.0.2.10", us)[0]; s.frame != want {
+			if want := l.Defence(us, l.Addr(10)); s.frame != want {
 				t.Errorf("defended by %s, want %s", s.frame, want)
 			}
 		}
@@ -44,20 +45,20 @@ func TestDefendsOnceInTenSeconds(t *testing.T) {
 	})
 }
 
-func TestDisputeIsShownUntilItIsSilent(t *testing.T) {
+func (l Language) disputeIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, f, log := start(t, eth0)
-		mustSync(t, a, "eth0 192.0.2.10 192.0.2.11")
+		a, f, log := l.start(t, eth0)
+		l.mustSync(t, a, "eth0 10 11")
 		since := time.Now()
-		f.on("eth0").hear(foreign)
-		want := []Dispute{{speaker.Claim{Addr: ip("192.0.2.10"), Link: "eth0"}, them.String(), since}}
-		equal := cmp.Comparer(func(a, b Dispute) bool { return a == b })
+		f.on("eth0").hear(l.Claim(them, l.Addr(10)))
+		want := []l2.Dispute{{Claim: speaker.Claim{Addr: l.ip("10"), Link: "eth0"}, MAC: them.String(), Since: since}}
+		equal := cmp.Comparer(func(a, b l2.Dispute) bool { return a == b })
 		if diff := cmp.Diff(want, a.Stats().Disputes, equal); diff != "" {
 			t.Errorf("disputes (-want +got):\n%s", diff)
 		}
-		time.Sleep(settled - time.Second)
-		f.on("eth0").hear(foreign)
-		time.Sleep(settled - time.Second)
+		time.Sleep(silence - time.Second)
+		f.on("eth0").hear(l.Claim(them, l.Addr(10)))
+		time.Sleep(silence - time.Second)
 		if got := len(a.Stats().Disputes); got != 1 {
 			t.Errorf("%d disputes though the last packet is not a minute old, want 1", got)
 		}
@@ -66,7 +67,7 @@ func TestDisputeIsShownUntilItIsSilent(t *testing.T) {
 		if got := a.Stats().Disputes; len(got) != 0 {
 			t.Errorf("disputes %v after a minute of silence", got)
 		}
-		f.on("eth0").hear(foreign)
+		f.on("eth0").hear(l.Claim(them, l.Addr(10)))
 		lines := []string{"another host uses an address of ours", "no other host uses the address any more", "another host uses an address of ours"}
 		if diff := cmp.Diff(lines, log.messages()); diff != "" {
 			t.Errorf("log (-want +got):\n%s", diff)
@@ -74,28 +75,28 @@ func TestDisputeIsShownUntilItIsSilent(t *testing.T) {
 	})
 }
 
-func TestWithdrawingEndsADispute(t *testing.T) {
+func (l Language) withdrawingEndsADispute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, f, _ := start(t, eth0)
-		mustSync(t, a, "eth0 192.0.2.10 192.0.2.11")
-		f.on("eth0").hear(foreign)
-		mustSync(t, a, "eth0 192.0.2.11")
+		a, f, _ := l.start(t, eth0)
+		l.mustSync(t, a, "eth0 10 11")
+		f.on("eth0").hear(l.Claim(them, l.Addr(10)))
+		l.mustSync(t, a, "eth0 11")
 		if got := a.Stats().Disputes; len(got) != 0 {
 			t.Errorf("disputes %v about what is not claimed", got)
 		}
-		if got := f.on("eth0").hear(foreign); len(got) != 0 {
+		if got := f.on("eth0").hear(l.Claim(them, l.Addr(10))); len(got) != 0 {
 			t.Errorf("defends what is not claimed: %s", got)
 		}
 	})
 }
 
 // Two links of one host on one segment hear each other.
-func TestOwnSecondLinkIsNoConflict(t *testing.T) {
+func (l Language) ownSecondLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, f, _ := start(t, eth0, eth1)
-		mustSync(t, a, "eth0 192.0.2.10", "eth1 192.0.2.10")
+		a, f, _ := l.start(t, eth0, eth1)
+		l.mustSync(t, a, "eth0 10", "eth1 10")
 		time.Sleep(time.Minute)
-		if got := f.on("eth0").hear(wire(every, also, 1, also, "192.0.2.10", zero, "192.0.2.10")); len(got) != 0 {
+		if got := f.on("eth0").hear(l.Claim(also, l.Addr(10))); len(got) != 0 {
 			t.Errorf("hearing itself, says %s", got)
 		}
 		if got := a.Stats(); got.Conflicts != 0 || got.Ignored != 1 {
@@ -104,20 +105,20 @@ func TestOwnSecondLinkIsNoConflict(t *testing.T) {
 	})
 }
 
-func TestWhoYieldsContestsNothingAndAnswersStill(t *testing.T) {
+func (l Language) whoYields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, f, log := start(t, eth0)
-		mustSync(t, a, "eth0 192.0.2.10")
+		a, f, log := l.start(t, eth0)
+		l.mustSync(t, a, "eth0 10")
 		time.Sleep(time.Minute)
 		c := f.on("eth0")
 		before := len(c.said())
 		a.Yield()
-		c.hear(foreign)
+		c.hear(l.Claim(them, l.Addr(10)))
 		synctest.Wait()
 		if said := c.said()[before:]; len(said) != 0 || len(log.messages()) != 0 {
 			t.Errorf("said %v, logged %q", said, log.messages())
 		}
-		c.hear(wire(every, them, 1, them, "192.0.2.1", zero, "192.0.2.10"))
+		c.hear(l.asks(them, 10))
 		synctest.Wait()
 		if said := c.said()[before:]; len(said) != 1 {
 			t.Errorf("answered %d times, want once", len(said))

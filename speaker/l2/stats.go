@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"sync/atomic"
@@ -12,11 +12,11 @@ import (
 type Stats struct {
 	Requests  uint64 // for an address we claim
 	Replies   uint64 // sent
-	Greetings uint64 // gratuitous packets sent, two to a greeting
+	Greetings uint64 // packets sent that nobody had asked for
 	Conflicts uint64 // packets from others that claim an address of ours
-	Defences  uint64 // announcements sent because of them
+	Defences  uint64 // packets sent because of them
 	Ignored   uint64 // well-formed, but none of our business
-	Malformed uint64 // not ARP for IPv4 on Ethernet, or not plausible
+	Malformed uint64 // not of the protocol, or not plausible
 	Failures  uint64 // packets that could not be sent
 
 	Disputes []Dispute // open now, by Claim

@@ -1,15 +1,11 @@
-package arp
+package l2test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,43 +14,45 @@ import (
 
 	"golang.org/x/net/bpf"
 
-	"github.com/herald-lb/herald/speaker"
+	"github.com/herald-lb/herald/speaker/l2"
 )
 
 // fakeNetwork is a host whose links a test changes as it likes. Like the
 // kernel it refuses sockets on links that are not there, filters what comes
 // in, and fails what is open on a link that goes.
 type fakeNetwork struct {
+	text func([]byte) string
+
 	mu     sync.Mutex
-	have   []link
+	have   []l2.Link
 	socket map[string]*fakeConn // the last one opened on each link
 	opened int
 	err    error // of listing links
 	ring   func()
 }
 
-func (f *fakeNetwork) links() ([]link, error) {
+func (f *fakeNetwork) Links() ([]l2.Link, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.have), f.err
 }
 
-func (f *fakeNetwork) listen(l link, filter []bpf.Instruction) (conn, error) {
+func (f *fakeNetwork) Listen(l l2.Link, filter []bpf.Instruction) (l2.Conn, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !slices.Contains(f.have, l) {
 		return nil, syscall.ENODEV
 	}
-	c := &fakeConn{in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1)}
-	if err := c.setFilter(filter); err != nil {
+	c := &fakeConn{text: f.text, in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1)}
+	if err := c.SetFilter(filter); err != nil {
 		return nil, err
 	}
-	f.socket[l.name] = c
+	f.socket[l.Name] = c
 	f.opened++
 	return c, nil
 }
 
-func (f *fakeNetwork) watch(ctx context.Context, ring func()) error {
+func (f *fakeNetwork) Watch(ctx context.Context, ring func()) error {
 	f.mu.Lock()
 	f.ring = ring
 	f.mu.Unlock()
@@ -64,7 +62,7 @@ func (f *fakeNetwork) watch(ctx context.Context, ring func()) error {
 }
 
 // set replaces the links, says so, and waits until everything has settled.
-func (f *fakeNetwork) set(links ...link) {
+func (f *fakeNetwork) set(links ...l2.Link) {
 	f.mu.Lock()
 	f.have = links
 	ring := f.ring
@@ -94,6 +92,7 @@ type sent struct {
 
 // fakeConn is a packet socket.
 type fakeConn struct {
+	text   func([]byte) string
 	in     chan []byte
 	failed chan error
 	closed chan struct{}
@@ -105,7 +104,7 @@ type fakeConn struct {
 	sent   []sent
 }
 
-func (c *fakeConn) setFilter(filter []bpf.Instruction) error {
+func (c *fakeConn) SetFilter(filter []bpf.Instruction) error {
 	if _, err := bpf.Assemble(filter); err != nil {
 		return err
 	}
@@ -191,7 +190,7 @@ func (c *fakeConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	case to.String() != net.HardwareAddr(b[:6]).String():
 		return 0, errors.New("socket address and destination of the frame differ")
 	}
-	c.sent = append(c.sent, sent{time.Now(), text(b)})
+	c.sent = append(c.sent, sent{time.Now(), c.text(b)})
 	return len(b), nil
 }
 
@@ -205,67 +204,22 @@ func (c *fakeConn) SetDeadline(time.Time) error        { return nil }
 func (c *fakeConn) SetReadDeadline(time.Time) error    { return nil }
 func (c *fakeConn) SetWriteDeadline(t time.Time) error { return nil }
 
-// wire returns a frame, built by hand from RFC 826 so that the codec in use
-// is not its own judge.
-func wire(to, from mac, op uint16, sender mac, senderIP string, target mac, targetIP string) []byte {
-	b := slices.Concat(to[:], from[:], []byte{0x08, 0x06, 0, 1, 0x08, 0, 6, 4})
-	b = binary.BigEndian.AppendUint16(b, op)
-	b = slices.Concat(b, sender[:], ip(senderIP).AsSlice(), target[:], ip(targetIP).AsSlice())
-	return append(b, make([]byte, 60-len(b))...)
-}
-
-// text prints a frame the way the tests of this package write it down:
-//
-//	02:…:01>ff:…:ff reply 02:…:01 192.0.2.1 to 02:…:02 192.0.2.2
-func text(b []byte) string {
-	if len(b) != 60 || binary.BigEndian.Uint16(b[12:]) != 0x0806 || !slices.Equal(b[14:20], []byte{0, 1, 8, 0, 6, 4}) {
-		return fmt.Sprintf("% x", b)
-	}
-	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte(b[i:])) }
-	op := map[uint16]string{1: "request", 2: "reply"}[binary.BigEndian.Uint16(b[20:])]
-	return fmt.Sprintf("%s>%s %s %s %s to %s %s", mac(b[6:]), mac(b), op, mac(b[22:]), addr(28), mac(b[32:]), addr(38))
-}
-
-func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
-
-// want returns Announcements: "eth0 192.0.2.1 192.0.2.2" is two claims.
-func want(lines ...string) speaker.Announcements {
-	var w speaker.Announcements
-	for _, l := range lines {
-		fields := strings.Fields(l)
-		for _, addr := range fields[1:] {
-			w.Claims = append(w.Claims, speaker.Claim{Addr: ip(addr), Link: fields[0]})
-		}
-	}
-	return w
-}
-
 var (
-	us    = mac{2, 0, 0, 0, 0, 1}
-	also  = mac{2, 0, 0, 0, 0, 2} // our second link
-	them  = mac{2, 0, 0, 0, 0, 9}
-	zero  = mac{}
-	every = broadcast
+	us   = l2.MAC{2, 0, 0, 0, 0, 1}
+	also = l2.MAC{2, 0, 0, 0, 0, 2} // our second link
+	them = l2.MAC{2, 0, 0, 0, 0, 9}
 
-	eth0 = link{name: "eth0", index: 2, mac: us}
-	eth1 = link{name: "eth1", index: 3, mac: also}
+	eth0 = l2.Link{Name: "eth0", Index: 2, MAC: us}
+	eth1 = l2.Link{Name: "eth1", Index: 3, MAC: also}
 )
-
-// greeting is what is said once for an address, in both forms.
-func greeting(addr string, m mac) []string {
-	return []string{
-		text(wire(every, m, 1, m, addr, zero, addr)),
-		text(wire(every, m, 2, m, addr, m, addr)),
-	}
-}
 
 // start runs an Announcer on links, in a bubble of fake time, until the test
 // in it ends. The log holds the messages only.
-func start(t *testing.T, links ...link) (*Announcer, *fakeNetwork, *diary) {
+func (l Language) start(t *testing.T, links ...l2.Link) (*l2.Announcer, *fakeNetwork, *diary) {
 	t.Helper()
-	f := &fakeNetwork{have: links, socket: map[string]*fakeConn{}}
+	f := l.host(links...)
 	log := &diary{}
-	a := newAnnouncer(slog.New(log), f)
+	a := l.New(l2.Options{Log: slog.New(log), Network: f})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
@@ -279,10 +233,14 @@ func start(t *testing.T, links ...link) (*Announcer, *fakeNetwork, *diary) {
 	return a, f, log
 }
 
+func (l Language) host(links ...l2.Link) *fakeNetwork {
+	return &fakeNetwork{text: l.Text, have: links, socket: map[string]*fakeConn{}}
+}
+
 // mustSync makes a Sync that has to succeed.
-func mustSync(t *testing.T, a *Announcer, lines ...string) {
+func (l Language) mustSync(t *testing.T, a *l2.Announcer, lines ...string) {
 	t.Helper()
-	if err := a.Sync(t.Context(), want(lines...)); err != nil {
+	if err := a.Sync(t.Context(), l.want(lines...)); err != nil {
 		t.Fatalf("Sync(%v) = %v", lines, err)
 	}
 	synctest.Wait()

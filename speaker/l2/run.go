@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/herald-lb/herald/speaker"
@@ -42,7 +43,7 @@ type setback struct {
 // be run once.
 func (a *Announcer) Run(ctx context.Context) error {
 	if a.begun.Swap(true) {
-		return errors.New("running the ARP announcer twice")
+		return fmt.Errorf("running the %s announcer twice", a.proto.Name)
 	}
 	defer close(a.stopped)
 	group, ctx := errgroup.WithContext(ctx)
@@ -53,7 +54,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		rest:      map[string]setback{},
 		open:      map[speaker.Claim]*dispute{},
 	}
-	group.Go(func() error { return a.network.watch(ctx, a.ring) })
+	group.Go(func() error { return a.network.Watch(ctx, a.ring) })
 	group.Go(func() error { return r.loop(ctx) })
 	return group.Wait()
 }
@@ -89,7 +90,7 @@ func (r *run) complain(err error) {
 		text = err.Error()
 	}
 	if text != r.complaint && err != nil {
-		r.log.Warn("announcing by ARP after a change of links", "err", err)
+		r.log.Warn("announcing after a change of links", "by", r.proto.Name, "err", err)
 	}
 	r.complaint = text
 }
@@ -97,15 +98,15 @@ func (r *run) complain(err error) {
 // pass brings the sockets in line with the links that there are and with
 // what is claimed, and greets what is new.
 func (r *run) pass() error {
-	links, err := r.network.links()
+	links, err := r.network.Links()
 	if err != nil {
-		return fmt.Errorf("announcing by ARP: %w", err)
+		return fmt.Errorf("announcing by %s: %w", r.proto.Name, err)
 	}
-	byName := make(map[string]link, len(links))
-	own := make(map[mac]bool, len(links))
+	byName := make(map[string]Link, len(links))
+	own := make(map[MAC]bool, len(links))
 	for _, l := range links {
-		byName[l.name] = l
-		own[l.mac] = true
+		byName[l.Name] = l
+		own[l.MAC] = true
 	}
 	r.own.Store(&own)
 
@@ -115,7 +116,7 @@ func (r *run) pass() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(live.links)) {
 		addrs := live.links[name]
-		p, err := r.port(name, byName, spans(addrs))
+		p, err := r.port(name, byName, r.proto.Filter(addrs))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("announcing %s on %s: %w", list(addrs), name, err))
 			continue
@@ -127,7 +128,7 @@ func (r *run) pass() error {
 
 // closeStale closes the ports that have no claim any more, whose link is not
 // what it was, or whose reader has ended.
-func (r *run) closeStale(live *claims, links map[string]link, now time.Time) {
+func (r *run) closeStale(live *claims, links map[string]Link, now time.Time) {
 	for name, p := range r.ports {
 		lost := p.lost.Load()
 		same := p.link == links[name]
@@ -147,7 +148,7 @@ func (r *run) closeStale(live *claims, links map[string]link, now time.Time) {
 }
 
 // port returns the port of a link, opening it if need be.
-func (r *run) port(name string, links map[string]link, passes []span) (*port, error) {
+func (r *run) port(name string, links map[string]Link, passes []bpf.Instruction) (*port, error) {
 	if p := r.ports[name]; p != nil {
 		return p, nil
 	}
@@ -155,16 +156,16 @@ func (r *run) port(name string, links map[string]link, passes []span) (*port, er
 	switch s, resting := r.rest[name]; {
 	case !ok:
 		return nil, errors.New("no such link")
-	case l.fault != "":
-		return nil, errors.New(l.fault)
+	case l.Fault != "":
+		return nil, errors.New(l.Fault)
 	case resting:
 		return nil, s.err
 	}
-	c, err := r.network.listen(l, filter(passes))
+	c, err := r.network.Listen(l, passes)
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w", err)
 	}
-	p := &port{link: l, conn: c, count: &r.count, passes: passes, told: map[netip.Addr]*burst{}}
+	p := &port{proto: r.proto, link: l, conn: c, count: &r.count, passes: passes, told: map[netip.Addr]*burst{}}
 	r.ports[name] = p
 	r.group.Go(func() error {
 		r.read(p)

@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"cmp"
@@ -21,12 +21,12 @@ const (
 type sighting struct {
 	addr netip.Addr
 	link string
-	mac  mac
+	mac  MAC
 }
 
 // A dispute is what Run knows of an open [Dispute].
 type dispute struct {
-	mac         mac
+	mac         MAC
 	since, last time.Time
 	defended    time.Time
 }
@@ -53,7 +53,7 @@ func (r *run) sight(s sighting, now time.Time) {
 	}
 	d.defended = now
 	r.publish()
-	frame, err := announcement(s.addr, p.link.mac)
+	frame, err := r.proto.Defence(s.addr, p.link.MAC)
 	if err == nil && p.send(frame) == nil {
 		r.count.defences.Add(1)
 	}

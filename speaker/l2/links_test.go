@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"net"
@@ -13,7 +13,7 @@ import (
 func TestFault(t *testing.T) {
 	const up = unix.IFF_UP | unix.IFF_RUNNING
 	ether := func(flags uint32, state netlink.LinkOperState) netlink.LinkAttrs {
-		return netlink.LinkAttrs{EncapType: "ether", HardwareAddr: net.HardwareAddr(us[:]), RawFlags: flags, OperState: state}
+		return netlink.LinkAttrs{EncapType: "ether", HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, RawFlags: flags, OperState: state}
 	}
 	tunnel := ether(up, netlink.OperUnknown)
 	tunnel.EncapType, tunnel.HardwareAddr = "ipip", nil

@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
 )
 
 // sendPatience bounds how long one packet may wait for room in the queue of
@@ -19,18 +20,20 @@ const sendPatience = time.Second
 
 // gaps are the times between the greetings for one address. The first goes
 // out at once; the rest is for those who missed it, be it a switch port that
-// had just come up or a client that was busy. RFC 5227 §2.3 asks for two.
+// had just come up or a client that was busy. RFC 5227 §2.3 asks for two, RFC
+// 4861 §7.2.6 for up to three.
 var gaps = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second}
 
 // A port is a link with an open socket. Its state dies with the socket: a
 // link that has come back, or has a new hardware address, is a new port, on
 // which everything is greeted again.
 type port struct {
-	link   link
-	conn   conn
+	proto  Protocol
+	link   Link
+	conn   Conn
 	count  *counters
 	lost   atomic.Pointer[error] // why the reader has ended
-	passes []span                // the filter in the kernel
+	passes []bpf.Instruction     // the filter in the kernel
 
 	// told is what has been greeted on this port.
 	told map[netip.Addr]*burst
@@ -55,13 +58,13 @@ func (p *port) send(frame []byte) error {
 	return err
 }
 
-// greet tells everybody on the link that addr is here, in both forms.
+// greet tells everybody on the link that addr is here.
 func (p *port) greet(addr netip.Addr) error {
-	for _, form := range []func(netip.Addr, mac) ([]byte, error){announcement, gratuitousReply} {
-		frame, err := form(addr, p.link.mac)
-		if err != nil {
-			return err
-		}
+	frames, err := p.proto.Greeting(addr, p.link.MAC)
+	if err != nil {
+		return err
+	}
+	for _, frame := range frames {
 		if err := p.send(frame); err != nil {
 			return err
 		}
@@ -73,9 +76,9 @@ func (p *port) greet(addr netip.Addr) error {
 // claim makes the port stand for addrs and nothing else, and greets what is
 // new. addrs are sorted.
 func (p *port) claim(addrs []netip.Addr, now time.Time) error {
-	if next := spans(addrs); !slices.Equal(p.passes, next) {
-		if err := p.conn.setFilter(filter(next)); err != nil {
-			return fmt.Errorf("setting the filter on %s: %w", p.link.name, err)
+	if next := p.proto.Filter(addrs); !slices.Equal(p.passes, next) {
+		if err := p.conn.SetFilter(next); err != nil {
+			return fmt.Errorf("setting the filter on %s: %w", p.link.Name, err)
 		}
 		p.passes = next
 	}
@@ -90,7 +93,7 @@ func (p *port) claim(addrs []netip.Addr, now time.Time) error {
 			continue
 		}
 		if err := p.greet(addr); err != nil {
-			errs = append(errs, fmt.Errorf("greeting %s on %s: %w", addr, p.link.name, err))
+			errs = append(errs, fmt.Errorf("greeting %s on %s: %w", addr, p.link.Name, err))
 			continue
 		}
 		b := &burst{}

@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"context"
@@ -20,18 +20,21 @@ type Options struct {
 	// NetNS is the network namespace whose links are meant; nil for the one
 	// of the process.
 	NetNS *netns.NsHandle
+	// Network stands in for the kernel in tests; nil for the kernel.
+	Network Network
 }
 
-// An Announcer answers ARP on every link of the node that has a claim. It
-// implements [speaker.Announcer]. New makes one, Run runs it.
+// An Announcer answers for the claims of one protocol on every link of the node
+// that has one. It implements [speaker.Announcer]. New makes one, Run runs it.
 type Announcer struct {
+	proto   Protocol
 	log     *slog.Logger
-	network network
+	network Network
 
 	// live is what we answer for. Only Sync replaces it.
 	live atomic.Pointer[claims]
 	// own holds the hardware addresses of this host. Only Run replaces it.
-	own atomic.Pointer[map[mac]bool]
+	own atomic.Pointer[map[MAC]bool]
 	// disputes are the open ones, by claim. Only Run replaces it.
 	disputes atomic.Pointer[[]Dispute]
 	count    counters
@@ -49,21 +52,19 @@ type Announcer struct {
 var _ speaker.Announcer = (*Announcer)(nil)
 
 // New returns an Announcer that claims nothing. It opens and starts nothing.
-func New(o Options) *Announcer {
-	ns := netns.None()
-	if o.NetNS != nil {
-		ns = *o.NetNS
-	}
-	return newAnnouncer(o.Log, kernel{ns})
-}
-
-func newAnnouncer(log *slog.Logger, n network) *Announcer {
+func New(p Protocol, o Options) *Announcer {
+	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	network := o.Network
+	if network == nil {
+		network = newKernel(p, o.NetNS)
+	}
 	a := &Announcer{
+		proto:   p,
 		log:     log,
-		network: n,
+		network: network,
 		started: make(chan struct{}),
 		stopped: make(chan struct{}),
 		orders:  make(chan chan<- error),
@@ -71,12 +72,13 @@ func newAnnouncer(log *slog.Logger, n network) *Announcer {
 		heard:   make(chan sighting, 64),
 	}
 	a.live.Store(&claims{})
-	a.own.Store(&map[mac]bool{})
+	a.own.Store(&map[MAC]bool{})
 	a.disputes.Store(&[]Dispute{})
 	return a
 }
 
-var errStopped = errors.New("the ARP announcer has stopped")
+// ErrStopped is what Sync returns once Run has ended.
+var ErrStopped = errors.New("the announcer has stopped")
 
 // Sync implements [speaker.Announcer]. When it returns, what want lacks is
 // not answered any more; what is new is answered and has been greeted once,
@@ -84,7 +86,7 @@ var errStopped = errors.New("the ARP announcer has stopped")
 //
 // Before Run, Sync only notes what is wanted: Run will greet it.
 func (a *Announcer) Sync(ctx context.Context, want speaker.Announcements) error {
-	a.live.Store(newClaims(want))
+	a.live.Store(newClaims(a.proto, want))
 	select {
 	case <-a.started:
 	default:
@@ -94,17 +96,17 @@ func (a *Announcer) Sync(ctx context.Context, want speaker.Announcements) error 
 	select {
 	case a.orders <- done:
 	case <-a.stopped:
-		return errStopped
+		return fmt.Errorf("announcing by %s: %w", a.proto.Name, ErrStopped)
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for the ARP announcer: %w", ctx.Err())
+		return fmt.Errorf("waiting for the %s announcer: %w", a.proto.Name, ctx.Err())
 	}
 	select {
 	case err := <-done:
 		return err
 	case <-a.stopped:
-		return errStopped
+		return fmt.Errorf("announcing by %s: %w", a.proto.Name, ErrStopped)
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for the ARP announcer: %w", ctx.Err())
+		return fmt.Errorf("waiting for the %s announcer: %w", a.proto.Name, ctx.Err())
 	}
 }
 
@@ -112,6 +114,9 @@ func (a *Announcer) Sync(ctx context.Context, want speaker.Announcements) error 
 // else claims one may have it. A speaker that is about to stop yields, so that
 // it does not contest the greeting of its successors.
 func (a *Announcer) Yield() { a.yielding.Store(true) }
+
+// Started is closed once Run serves: a Sync from then on waits for it.
+func (a *Announcer) Started() <-chan struct{} { return a.started }
 
 // ring makes Run look at the links again. It never blocks.
 func (a *Announcer) ring() {
@@ -128,11 +133,11 @@ type claims struct {
 	links map[string][]netip.Addr // sorted, without duplicates
 }
 
-// newClaims keeps the IPv4 claims of want.
-func newClaims(want speaker.Announcements) *claims {
+// newClaims keeps the claims of want that p speaks for.
+func newClaims(p Protocol, want speaker.Announcements) *claims {
 	c := &claims{map[speaker.Claim]bool{}, map[string][]netip.Addr{}}
 	for _, claim := range want.Claims {
-		if claim.Addr.Is4() && !c.set[claim] {
+		if p.Speaks(claim.Addr) && !c.set[claim] {
 			c.set[claim] = true
 			c.links[claim.Link] = append(c.links[claim.Link], claim.Addr)
 		}

@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"context"
@@ -14,36 +14,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A network is the network namespace that an Announcer speaks for.
-type network interface {
-	links() ([]link, error)
-	// listen opens a socket on a link that has no fault. It receives ARP
-	// packets that pass the filter, and sends any frame.
-	listen(l link, filter []bpf.Instruction) (conn, error)
-	// watch calls ring after any change of links, until ctx ends.
-	watch(ctx context.Context, ring func()) error
+// A Network is the network namespace that an Announcer speaks for.
+type Network interface {
+	Links() ([]Link, error)
+	// Listen opens a socket on a link that has no fault. It receives packets
+	// of the protocol that pass the filter, and sends any frame.
+	Listen(l Link, filter []bpf.Instruction) (Conn, error)
+	// Watch calls ring after any change of links, until ctx ends.
+	Watch(ctx context.Context, ring func()) error
 }
 
-// A conn sends and receives Ethernet frames on one link. Addresses are
+// A Conn sends and receives Ethernet frames on one link. Addresses are
 // [*packet.Addr].
-type conn interface {
+type Conn interface {
 	net.PacketConn
-	setFilter(filter []bpf.Instruction) error
+	SetFilter(filter []bpf.Instruction) error
 }
 
-// A link is a network interface. Two readings of the same link differ only
+// A Link is a network interface. Two readings of the same link differ only
 // if its socket has to be opened anew.
-type link struct {
-	name  string
-	index int
-	mac   mac
-	fault string // why it cannot speak ARP now; "" if it can
+type Link struct {
+	Name  string
+	Index int
+	MAC   MAC
+	Fault string // why the protocol cannot be spoken there now; "" if it can
 }
 
 // kernel is the real network.
-type kernel struct{ ns netns.NsHandle }
+type kernel struct {
+	proto Protocol
+	ns    netns.NsHandle
+}
 
-func (k kernel) links() ([]link, error) {
+func newKernel(p Protocol, ns *netns.NsHandle) kernel {
+	if ns == nil {
+		return kernel{p, netns.None()}
+	}
+	return kernel{p, *ns}
+}
+
+// Links implements [Network].
+func (k kernel) Links() ([]Link, error) {
 	h, err := netlink.NewHandleAt(k.ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket: %w", err)
@@ -53,34 +64,36 @@ func (k kernel) links() ([]link, error) {
 	if err != nil {
 		return nil, err
 	}
-	links := make([]link, 0, len(found))
+	links := make([]Link, 0, len(found))
 	for _, f := range found {
 		attrs := f.Attrs()
-		l := link{name: attrs.Name, index: attrs.Index, fault: fault(attrs)}
-		copy(l.mac[:], attrs.HardwareAddr)
+		l := Link{Name: attrs.Name, Index: attrs.Index, Fault: fault(attrs)}
+		copy(l.MAC[:], attrs.HardwareAddr)
 		links = append(links, l)
 	}
 	return links, nil
 }
 
-func (k kernel) watch(ctx context.Context, ring func()) error {
+// Watch implements [Network].
+func (k kernel) Watch(ctx context.Context, ring func()) error {
 	return watch(ctx, k.ns, ring)
 }
 
-func (k kernel) listen(l link, filter []bpf.Instruction) (conn, error) {
-	raw, err := assemble(l.index, filter)
+// Listen implements [Network].
+func (k kernel) Listen(l Link, filter []bpf.Instruction) (Conn, error) {
+	raw, err := assemble(l.Index, filter)
 	if err != nil {
 		return nil, err
 	}
 	var c *packet.Conn
 	err = within(k.ns, func() (err error) {
-		c, err = packet.Listen(&net.Interface{Index: l.index}, packet.Raw, unix.ETH_P_ARP, &packet.Config{Filter: raw})
+		c, err = packet.Listen(&net.Interface{Index: l.Index}, packet.Raw, k.proto.EtherType, &packet.Config{Filter: raw})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return socket{c, l.index}, nil
+	return socket{c, l.Index}, nil
 }
 
 // within runs open in a network namespace: sockets stay where they are made.
@@ -114,7 +127,8 @@ type socket struct {
 	index int
 }
 
-func (s socket) setFilter(filter []bpf.Instruction) error {
+// SetFilter implements [Conn].
+func (s socket) SetFilter(filter []bpf.Instruction) error {
 	raw, err := assemble(s.index, filter)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package arp
+package l2
 
 import (
 	"cmp"
@@ -14,8 +14,8 @@ import (
 	"github.com/herald-lb/herald/internal/snapshot"
 )
 
-// Links returns the links of the namespace of h on which ARP can announce, by
-// name, with their global unicast prefixes. Left out are: links that are down,
+// Links returns the links of the namespace of h on which addresses can be
+// announced, by name, with their global unicast prefixes. Left out are: links that are down,
 // have no carrier or speak no ARP; ports of a bridge or a bond, whose traffic
 // is that of the device above; links without an address, as the host's ends
 // of pods usually are; and Herald's own.
@@ -45,11 +45,11 @@ func Links(h *netlink.Handle) ([]snapshot.Link, error) {
 	return links, nil
 }
 
-// fault returns why ARP cannot be spoken on a link, or "" if it can. Drivers
-// that do not keep an operational state leave it unknown (RFC 2863).
+// fault returns why neither ARP nor NDP can be spoken on a link, or "" if they
+// can. Drivers that do not keep an operational state leave it unknown (RFC 2863).
 func fault(attrs *netlink.LinkAttrs) string {
 	switch {
-	case attrs.RawFlags&unix.IFF_LOOPBACK != 0, attrs.EncapType != "ether", len(attrs.HardwareAddr) != len(mac{}):
+	case attrs.RawFlags&unix.IFF_LOOPBACK != 0, attrs.EncapType != "ether", len(attrs.HardwareAddr) != len(MAC{}):
 		return "not an Ethernet link"
 	case attrs.RawFlags&unix.IFF_NOARP != 0:
 		return "ARP is off on this link"
