@@ -17,11 +17,15 @@ const (
 	settled = time.Minute
 )
 
-// A sighting is one packet in which another host claims an address of ours.
+// A sighting is one packet in which another host claims an address of ours, or
+// would have it if nobody objected.
 type sighting struct {
 	addr netip.Addr
 	link string
 	mac  MAC
+	// wants is whether he only would have it. He has been told already that he
+	// cannot: that is no defence, for others may have it.
+	wants bool
 }
 
 // A dispute is what Run knows of an open [Dispute].
@@ -42,12 +46,20 @@ func (r *run) sight(s sighting, now time.Time) {
 	}
 	d := r.open[claim]
 	if d == nil {
-		r.log.Warn("another host uses an address of ours", "addr", s.addr, "link", s.link, "mac", s.mac)
-		d = &dispute{since: now}
+		what := "another host uses an address of ours"
+		if s.wants {
+			what = "another host asks to use an address of ours"
+		}
+		r.log.Warn(what, "addr", s.addr, "link", s.link, "mac", s.mac)
+		d = &dispute{mac: s.mac, since: now}
 		r.open[claim] = d
 		r.settleAt = earlier(r.settleAt, now.Add(settled))
+		r.publish()
 	}
 	d.mac, d.last = s.mac, now
+	if s.wants {
+		return
+	}
 	if !d.defended.IsZero() && now.Sub(d.defended) < defendInterval {
 		return // nor is anything published, so that a flood costs little
 	}

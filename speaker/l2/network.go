@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime"
 
 	"github.com/mdlayher/packet"
@@ -29,6 +30,9 @@ type Network interface {
 type Conn interface {
 	net.PacketConn
 	SetFilter(filter []bpf.Instruction) error
+	// SetGroups makes the link listen to these multicast groups, and to no
+	// others that it listened to for this Conn. They are sorted.
+	SetGroups(groups []netip.Addr) error
 }
 
 // A Link is a network interface. Two readings of the same link differ only
@@ -68,6 +72,9 @@ func (k kernel) Links() ([]Link, error) {
 	for _, f := range found {
 		attrs := f.Attrs()
 		l := Link{Name: attrs.Name, Index: attrs.Index, Fault: fault(attrs)}
+		if l.Fault == "" && attrs.MTU < k.proto.MinMTU {
+			l.Fault = fmt.Sprintf("its MTU is %d: %s takes %d", attrs.MTU, k.proto.Name, k.proto.MinMTU)
+		}
 		copy(l.MAC[:], attrs.HardwareAddr)
 		links = append(links, l)
 	}
@@ -93,7 +100,7 @@ func (k kernel) Listen(l Link, filter []bpf.Instruction) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return socket{c, l.Index}, nil
+	return socket{c, l.Index, &groups{ns: k.ns, index: l.Index, joined: map[netip.Addr]*groupSocket{}}}, nil
 }
 
 // within runs open in a network namespace: sockets stay where they are made.
@@ -124,7 +131,8 @@ func within(ns netns.NsHandle, open func() error) error {
 // socket is a packet socket that hears its own link only.
 type socket struct {
 	*packet.Conn
-	index int
+	index  int
+	groups *groups
 }
 
 // SetFilter implements [Conn].
@@ -135,6 +143,12 @@ func (s socket) SetFilter(filter []bpf.Instruction) error {
 	}
 	return s.SetBPF(raw)
 }
+
+// SetGroups implements [Conn].
+func (s socket) SetGroups(want []netip.Addr) error { return s.groups.set(want) }
+
+// Close closes the socket and leaves its groups.
+func (s socket) Close() error { return errors.Join(s.Conn.Close(), s.groups.close()) }
 
 func assemble(index int, filter []bpf.Instruction) ([]bpf.RawInstruction, error) {
 	raw, err := bpf.Assemble(append(atLink(index), filter...))

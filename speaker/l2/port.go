@@ -82,12 +82,17 @@ func (p *port) claim(addrs []netip.Addr, now time.Time) error {
 		}
 		p.passes = next
 	}
+	var errs []error
+	if p.proto.Group != nil {
+		if err := p.conn.SetGroups(groupsOf(addrs, p.proto.Group)); err != nil {
+			errs = append(errs, fmt.Errorf("listening on %s: %w", p.link.Name, err))
+		}
+	}
 	for addr := range p.told {
 		if _, stays := slices.BinarySearchFunc(addrs, addr, netip.Addr.Compare); !stays {
 			delete(p.told, addr)
 		}
 	}
-	var errs []error
 	for _, addr := range addrs {
 		if p.told[addr] != nil {
 			continue
@@ -102,6 +107,16 @@ func (p *port) claim(addrs []netip.Addr, now time.Time) error {
 		p.next = earlier(p.next, b.due)
 	}
 	return errors.Join(errs...)
+}
+
+// groupsOf returns the multicast groups of addrs, sorted. Several may share one.
+func groupsOf(addrs []netip.Addr, group func(netip.Addr) netip.Addr) []netip.Addr {
+	groups := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		groups[i] = group(a)
+	}
+	slices.SortFunc(groups, netip.Addr.Compare)
+	return slices.Compact(groups)
 }
 
 // repeat sends the greetings that are due. One that cannot be sent is left

@@ -46,7 +46,7 @@ func (a *Announcer) handle(p *port, frame []byte) {
 		return
 	}
 	a.count.conflicts.Add(1)
-	a.report(sighting{h.Addr, at.Link, h.MAC})
+	a.report(sighting{h.Addr, at.Link, h.MAC, h.Verdict == Wanted})
 }
 
 // report tells Run of a sighting. If Run cannot keep up, the sighting is

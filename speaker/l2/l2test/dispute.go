@@ -125,3 +125,36 @@ func (l Language) whoYields(t *testing.T) {
 		}
 	})
 }
+
+// Who asks whether he may have an address is told that he may not, each time,
+// and is shown. His asking is no reason to let a real claim go uncontested.
+func (l Language) whoOnlyAsks(t *testing.T) {
+	var asks []Promise
+	for _, p := range l.Promises(us, them) {
+		if p.Verdict == l2.Wanted {
+			asks = append(asks, p)
+		}
+	}
+	if len(asks) == 0 {
+		t.Skip("there is no such packet")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a, f, log := l.start(t, eth0)
+		l.mustSync(t, a, "eth0 10")
+		time.Sleep(time.Minute)
+		for _, p := range asks {
+			if got := f.on("eth0").hear(p.Frame); !slices.Equal(got, []string{p.Reply}) {
+				t.Errorf("%s: said %q, want %q", p.Name, got, p.Reply)
+			}
+		}
+		if got := a.Stats(); len(got.Disputes) != 1 || got.Disputes[0].MAC != them.String() || got.Defences != 0 {
+			t.Errorf("disputes %v, %d defences, want one and none", got.Disputes, got.Defences)
+		}
+		if got := f.on("eth0").hear(l.Claim(them, l.Addr(10))); !slices.Equal(got, []string{l.Defence(us, l.Addr(10))}) {
+			t.Errorf("after a claim: said %q", got)
+		}
+		if got := log.messages(); !slices.Equal(got, []string{"another host asks to use an address of ours"}) {
+			t.Errorf("log %q", got)
+		}
+	})
+}

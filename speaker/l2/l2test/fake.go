@@ -1,10 +1,12 @@
 package l2test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -90,6 +92,8 @@ type sent struct {
 	frame string
 }
 
+var allNodes = netip.MustParseAddr("ff02::1")
+
 // fakeConn is a packet socket.
 type fakeConn struct {
 	text   func([]byte) string
@@ -100,6 +104,7 @@ type fakeConn struct {
 
 	mu     sync.Mutex
 	filter *bpf.VM
+	groups []netip.Addr
 	refuse error // what sending fails with
 	sent   []sent
 }
@@ -115,10 +120,31 @@ func (c *fakeConn) SetFilter(filter []bpf.Instruction) error {
 	return err
 }
 
-// passes is whether the filter lets a frame through.
+func (c *fakeConn) SetGroups(groups []netip.Addr) error {
+	if !slices.IsSortedFunc(groups, netip.Addr.Compare) || slices.ContainsFunc(groups, func(g netip.Addr) bool { return !g.IsMulticast() }) {
+		return syscall.EINVAL
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.groups = groups
+	return nil
+}
+
+func (c *fakeConn) listensTo() []netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.groups
+}
+
+// passes is whether link and filter let a frame through. Of IPv6's multicast a
+// link takes in what is for all nodes, and the groups it listens to.
 func (c *fakeConn) passes(frame []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	heard := func(g netip.Addr) bool { return bytes.Equal(g.AsSlice()[12:], frame[2:6]) }
+	if bytes.HasPrefix(frame, []byte{0x33, 0x33}) && !heard(allNodes) && !slices.ContainsFunc(c.groups, heard) {
+		return false
+	}
 	n, err := c.filter.Run(frame)
 	return err == nil && n > 0
 }

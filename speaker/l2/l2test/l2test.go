@@ -37,6 +37,11 @@ type Language struct {
 	// hardware address us, and 20 is on another link, to one with them.
 	Promises func(us, them l2.MAC) []Promise
 
+	// Group returns the multicast group that questions for an address go to,
+	// Twin another address with the group of address n; nil if there are none.
+	Group func(addr string) string
+	Twin  func(n int) string
+
 	// What only tests with the kernel need: the length of Addr's prefix, as in
 	// "/24"; addresses of others; and whether a frame is of the kernels' own.
 	EtherType int
@@ -99,6 +104,8 @@ func Run(t *testing.T, l Language) {
 		{"dispute is shown until it is silent", Language.disputeIsShown},
 		{"withdrawing ends a dispute", Language.withdrawingEndsADispute},
 		{"own second link is no conflict", Language.ownSecondLink},
+		{"who only asks is refused and shown", Language.whoOnlyAsks},
+		{"listens to the groups of what is claimed", Language.listensToGroups},
 		{"who yields contests nothing and answers still", Language.whoYields},
 	}
 	for _, tt := range tests {

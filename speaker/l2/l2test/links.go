@@ -2,7 +2,9 @@ package l2test
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -119,4 +121,39 @@ func (l Language) unreadableLinks(t *testing.T) {
 			t.Errorf("log %q, want one complaint", got)
 		}
 	})
+}
+
+// Switches forward questions only to those who listen.
+func (l Language) listensToGroups(t *testing.T) {
+	if l.Group == nil {
+		t.Skip("questions are broadcast")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a, f, _ := l.start(t, eth0, eth1)
+		steps := []struct{ claims, groups string }{
+			{"eth0 10", "10"},
+			{"eth0 10 11", "10 11"},
+			{"eth0 10 11 " + l.Twin(10), "10 11"},
+			{"eth0 11 " + l.Twin(10), "10 11"}, // the other one is still there
+			{"eth0 11", "11"},
+			{"eth0 12", "12"},
+		}
+		for _, s := range steps {
+			l.mustSync(t, a, s.claims, "eth1 20")
+			if got := f.on("eth0").listensTo(); !slices.Equal(got, l.groups(s.groups)) {
+				t.Errorf("with %s: listens to %v, want %s", s.claims, got, s.groups)
+			}
+		}
+		f.set(eth1, l2.Link{Name: "eth0", Index: 17, MAC: us}) // made anew
+		if got := f.on("eth0").listensTo(); !slices.Equal(got, l.groups("12")) {
+			t.Errorf("made anew: listens to %v, want 12", got)
+		}
+	})
+}
+
+func (l Language) groups(of string) (groups []netip.Addr) {
+	for _, n := range strings.Fields(of) {
+		groups = append(groups, netip.MustParseAddr(l.Group(l.ip(n).String())))
+	}
+	return groups
 }
