@@ -56,6 +56,33 @@ func announcers(s snapshot.Snapshot, unready ...netip.Addr) []string {
 	return out
 }
 
+// An IPv6 address is elected like any other, of the nodes that have its subnet:
+// a global or unique local one, and no /128, which says nothing of the segment.
+func TestPlanOfBothFamilies(t *testing.T) {
+	tests := []struct{ prefix, addr, link string }{
+		{"2001:db8::%d/64", "2001:db8::f0", "eth1"},
+		{"fd50::%d/64", "fd50::f0", "eth1"},
+		{"fd50::%d/64", "fd51::f0", ""},
+		{"fd50::%d/128", "fd50::f0", ""},
+	}
+	for _, tt := range tests {
+		s := lan()
+		s.Config.Pools[0].Ranges = append(s.Config.Pools[0].Ranges, ipam.Range{First: ip(tt.addr), Last: ip(tt.addr)})
+		s.Services[0].Ingress = append(s.Services[0].Ingress, snapshot.Ingress{Addr: ip(tt.addr), Mode: "Proxy"})
+		for i := range s.Speakers {
+			s.Speakers[i].Links[1].Prefixes = append(s.Speakers[i].Links[1].Prefixes, netip.MustParsePrefix(fmt.Sprintf(tt.prefix, i+1)))
+		}
+		want := []string{"192.0.2.240 eth0 n1"}
+		if tt.link != "" {
+			owner, _ := Owner(s, ip(tt.addr))
+			want = append(want, fmt.Sprintf("%s %s %s", tt.addr, tt.link, owner))
+		}
+		if got := announcers(s); !slices.Equal(got, want) {
+			t.Errorf("%s on %s: announced %v, want %v", tt.addr, tt.prefix, got, want)
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	const winner, second = "n1", "n3" // for 192.0.2.240, see the first row
 	tests := []struct {

@@ -21,6 +21,7 @@ import (
 	"github.com/herald-lb/herald/speaker/arp"
 	"github.com/herald-lb/herald/speaker/healthport"
 	"github.com/herald-lb/herald/speaker/l2"
+	"github.com/herald-lb/herald/speaker/ndp"
 	"github.com/herald-lb/herald/speaker/probe"
 	"github.com/herald-lb/herald/speaker/steer"
 )
@@ -97,7 +98,7 @@ func runSpeaker(ctx context.Context, f speakerFlags) error {
 type daemon struct {
 	source *kube.Source
 	bell   loop.Bell
-	arp    *l2.Announcer
+	l2     []*l2.Announcer // ARP and NDP
 	hello  *kube.Hello
 	ports  *healthport.Server
 	prober *probe.Prober
@@ -116,7 +117,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	d.arp = arp.New(l2.Options{Log: log})
+	d.l2 = []*l2.Announcer{arp.New(l2.Options{Log: log}), ndp.New(l2.Options{Log: log})}
 	d.hello = &kube.Hello{
 		Client: clients.Core, Namespace: f.namespace, Node: f.node,
 		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
@@ -128,8 +129,10 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		return nil, err
 	}
 	d.node = &speaker.Node{
-		Name: f.node, Take: d.take, Announcers: []speaker.Announcer{d.arp},
-		Followers: []speaker.Follower{d.ports}, Passed: d.passed,
+		Name: f.node, Take: d.take, Followers: []speaker.Follower{d.ports}, Passed: d.passed,
+	}
+	for _, a := range d.l2 {
+		d.node.Announcers = append(d.node.Announcers, a)
 	}
 	if path.kernel != nil {
 		d.node.Steer = &steer.Syncer{Kernel: path.kernel, Audit: f.audit, Log: log}
@@ -173,7 +176,9 @@ func (d *daemon) run(ctx context.Context) error {
 	defer stop()
 	g, rest := errgroup.WithContext(rest)
 	g.Go(func() error { return d.source.Run(rest) })
-	g.Go(func() error { return d.arp.Run(rest) })
+	for _, a := range d.l2 {
+		g.Go(func() error { return a.Run(rest) })
+	}
 	g.Go(func() error { return d.hello.Run(rest) })
 	g.Go(func() error { return d.prober.Run(rest) })
 	g.Go(func() error { return d.ports.Run(rest) })
@@ -205,7 +210,9 @@ func (d *daemon) leave(rest context.Context) {
 		return
 	}
 	d.log.Info("leaving: others take over what is announced here", "for", handOver)
-	d.arp.Yield()
+	for _, a := range d.l2 {
+		a.Yield()
+	}
 	d.hello.Leave()
 	t := time.NewTimer(handOver)
 	defer t.Stop()

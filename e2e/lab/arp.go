@@ -3,13 +3,11 @@ package lab
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,89 +15,21 @@ import (
 // arpLen is the length of an Ethernet header with an ARP packet for IPv4.
 const arpLen = 14 + 28
 
-// ARP asks who has addr and returns the first answer.
-func (h *Host) ARP(addr netip.Addr) (net.HardwareAddr, error) {
-	for range 3 {
-		answers, err := h.ask(300*time.Millisecond, []netip.Addr{addr}, true)
-		if err != nil {
-			return nil, err
-		}
-		if macs := answers[addr]; len(macs) > 0 {
-			return macs[0], nil
-		}
-	}
-	return nil, fmt.Errorf("asking for %s by ARP: no answer", addr)
-}
-
-// WhoHas asks for all of addrs at once, listens for the whole time, and
-// returns every MAC address that answered for each, sorted.
-func (h *Host) WhoHas(listen time.Duration, addrs ...netip.Addr) (map[netip.Addr][]net.HardwareAddr, error) {
-	return h.ask(listen, addrs, false)
-}
-
-func (h *Host) ask(listen time.Duration, addrs []netip.Addr, first bool) (map[netip.Addr][]net.HardwareAddr, error) {
-	sock, err := h.arpSocket()
+// askARP asks for all of addrs by broadcast.
+func (h *Host) askARP(sock *os.File, addrs []netip.Addr) error {
+	self, err := h.address4()
 	if err != nil {
-		return nil, fmt.Errorf("opening an ARP socket: %w", err)
-	}
-	defer sock.Close()
-	self, err := h.addr4()
-	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, a := range addrs {
 		if _, err := sock.Write(arpRequest(h.mac, self, a)); err != nil {
-			return nil, fmt.Errorf("asking for %s: %w", a, err)
+			return fmt.Errorf("asking for %s: %w", a, err)
 		}
 	}
-	if err := sock.SetReadDeadline(time.Now().Add(listen)); err != nil {
-		return nil, err
-	}
-	answers, buf := map[netip.Addr][]net.HardwareAddr{}, make([]byte, 2048)
-	for {
-		n, err := sock.Read(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return answers, nil
-		}
-		if err != nil {
-			return answers, fmt.Errorf("listening for ARP replies: %w", err)
-		}
-		addr, mac, ok := arpReply(buf[:n], h.mac)
-		if !ok || !slices.Contains(addrs, addr) {
-			continue
-		}
-		at, known := slices.BinarySearchFunc(answers[addr], mac, func(a, b net.HardwareAddr) int { return bytes.Compare(a, b) })
-		if !known {
-			answers[addr] = slices.Insert(answers[addr], at, mac)
-		}
-		if first {
-			return answers, nil
-		}
-	}
+	return nil
 }
 
-// arpSocket opens a packet socket on the host's eth0.
-func (h *Host) arpSocket() (sock *os.File, err error) {
-	err = h.Do(func() error {
-		link, err := h.links.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		proto := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ARP >> 8, unix.ETH_P_ARP & 0xff})
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(proto))
-		if err != nil {
-			return err
-		}
-		if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto, Ifindex: link.Attrs().Index}); err != nil {
-			return errors.Join(err, unix.Close(fd))
-		}
-		sock = os.NewFile(uintptr(fd), "arp")
-		return nil
-	})
-	return sock, err
-}
-
-func (h *Host) addr4() (netip.Addr, error) {
+func (h *Host) address4() (netip.Addr, error) {
 	link, err := h.links.LinkByName("eth0")
 	if err != nil {
 		return netip.Addr{}, err

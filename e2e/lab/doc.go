@@ -26,7 +26,7 @@
 //	body, err := l.Client.Get("http://" + addr.String())
 //
 // What must work stops the story when it does not (Apply, Start, Kill); what
-// is observed returns an error (Get, UDP, ARP). Everything a Lab makes, its
+// is observed returns an error (Get, UDP, Find). Everything a Lab makes, its
 // Close takes away again, and reports what stayed.
 //
 // The same code runs on the machine's kernel and inside User-Mode Linux, where

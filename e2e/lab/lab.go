@@ -170,7 +170,7 @@ func (l *Lab) Nodes() []*Node { return l.nodes }
 
 // Owner returns the node that answers for addr on the segment.
 func (l *Lab) Owner(addr netip.Addr) (*Node, error) {
-	mac, err := l.Client.ARP(addr)
+	mac, err := l.Client.Find(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (l *Lab) Owner(addr netip.Addr) (*Node, error) {
 			return n, nil
 		}
 	}
-	return nil, fmt.Errorf("asking for %s by ARP: answered by %s, which is none of the nodes", addr, mac)
+	return nil, fmt.Errorf("asking for %s: answered by %s, which is none of the nodes", addr, mac)
 }
 
 // Eventually waits until cond has nothing to complain of. What names it.

@@ -30,7 +30,7 @@ func TestLab(t *testing.T) {
 		t.Fatalf("starting the control plane: %v", err)
 	}
 	t.Run("nodes reach the pods of other nodes", func(t *testing.T) { testPods(t, cp) })
-	t.Run("hosts answer ARP with the address they have", func(t *testing.T) { testARP(t, cp) })
+	t.Run("hosts answer for the addresses they have", func(t *testing.T) { testWhoHas(t, cp) })
 	t.Run("a watch sees changes of Herald's table and of no other", func(t *testing.T) { testWatch(t, cp) })
 	t.Run("ready pods, and only they, are ready endpoints", func(t *testing.T) { testEndpoints(t, cp) })
 }
@@ -59,18 +59,22 @@ func testPods(t *testing.T, cp *ControlPlane) {
 	}
 }
 
-func testARP(t *testing.T, cp *ControlPlane) {
+func testWhoHas(t *testing.T, cp *ControlPlane) {
 	l := cp.Start(t, Options{Idle: true})
-	owner, err := l.Owner(netip.MustParseAddr("192.168.50.12"))
-	if err != nil || owner != l.Node(2) {
-		t.Errorf("owner of .12 is %v, %v", owner, err)
-	}
-	free := netip.MustParseAddr("192.168.50.240")
-	if err := l.Silent(free); err != nil {
-		t.Errorf("nobody has %s, but %v", free, err)
-	}
-	if err := l.Silent(free, netip.MustParseAddr("192.168.50.11")); err == nil {
-		t.Error("node 1 has .11, but it seems silent")
+	for _, tt := range []struct{ one, two, free string }{
+		{"192.168.50.11", "192.168.50.12", "192.168.50.240"},
+		{"fd50::11", "fd50::12", "fd50::240"},
+	} {
+		one, two, free := netip.MustParseAddr(tt.one), netip.MustParseAddr(tt.two), netip.MustParseAddr(tt.free)
+		if owner, err := l.Owner(two); err != nil || owner != l.Node(2) {
+			t.Errorf("owner of %s is %v, %v", two, owner, err)
+		}
+		if err := l.Silent(free); err != nil {
+			t.Errorf("nobody has %s, but %v", free, err)
+		}
+		if err := l.Silent(free, one); err == nil {
+			t.Errorf("node 1 has %s, but it seems silent", one)
+		}
 	}
 }
 

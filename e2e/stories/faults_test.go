@@ -101,14 +101,21 @@ func TestASpeakerRestartedInPeaceHandsOverWithoutAGap(t *testing.T) {
 	})
 	traffic.Stop()
 	askAll(t, l.Client, url(addr), pods...)
+	const mayBeCut = 4
+	onlyCut(t, traffic, mayBeCut)
+}
+
+// onlyCut checks that a client was always answered, but for a few connections
+// that were open when the address moved.
+func onlyCut(t *testing.T, traffic *lab.Traffic, atMost int) {
+	t.Helper()
 	cut := 0
 	for _, err := range traffic.Failures {
 		if errors.Is(err, syscall.ECONNRESET) {
 			cut++
 		}
 	}
-	const mayBeCut = 4
-	if cut != traffic.Failed || cut > mayBeCut {
+	if cut != traffic.Failed || cut > atMost {
 		t.Errorf("%d of %d requests failed: %v", traffic.Failed, traffic.Requests, traffic.Failures)
 	}
 	t.Logf("%d requests, %d cut by the moves, longest time without an answer %s", traffic.Requests, cut, traffic.Longest)

@@ -98,7 +98,7 @@ func newBeside(t *testing.T, steer string) *beside {
 	return b
 }
 
-// apply makes the Services and leads the client to their addresses.
+// apply makes the Services and waits for their addresses.
 func (b *beside) apply(t *testing.T) {
 	t.Helper()
 	b.l.Apply(pool("lan", addrs, "fd50::f0-fd50::ff"))
@@ -113,9 +113,6 @@ func (b *beside) apply(t *testing.T) {
 		} else {
 			b.web6 = a
 		}
-	}
-	if err := b.l.Client.RouteVia(b.web6, b.l.Node(2).Host); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -33,9 +33,6 @@ func TestAnSCTPAssociationIsSteered(t *testing.T) {
 		from := netip.MustParseAddrPort("192.168.50.100:0")
 		if addr.Is6() {
 			from = netip.MustParseAddrPort("[fd50::100]:0")
-			if err := l.Client.RouteVia(addr, l.Node(3).Host); err != nil {
-				t.Fatal(err)
-			}
 		}
 		l.Eventually("an association with "+addr.String(), func() error {
 			fd := associable(t, l.Client, from)

@@ -183,7 +183,7 @@ func (f Facts) links() []Finding {
 	if len(f.Links) > 0 {
 		return nil // what matters of each is said below
 	}
-	return []Finding{{Fail, "links", "none is up that has an address and speaks ARP, so that nothing can be announced here", "see docs/troubleshooting.md, step 2"}}
+	return []Finding{{Fail, "links", "none is up that has an address and speaks ARP and NDP, so that nothing can be announced here", "see docs/troubleshooting.md, step 2"}}
 }
 
 // filters judges reverse path filtering. That of Herald's own links is always

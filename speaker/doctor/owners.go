@@ -55,7 +55,7 @@ func (f Facts) owners() []Finding {
 	var all []Finding
 	for _, a := range f.Addrs {
 		if svc, ok := of[a.Addr]; ok {
-			all = append(all, Finding{Fail, what, fmt.Sprintf("%s of %s is bound on %s: the host keeps its packets and answers ARP for it, whoever announces it", a.Addr, svc, a.Link),
+			all = append(all, Finding{Fail, what, fmt.Sprintf("%s of %s is bound on %s: the host keeps its packets and answers for it, whoever announces it", a.Addr, svc, a.Link),
 				"find out who binds it (kube-vip, keepalived, kube-proxy before 1.29, a leftover of MetalLB), and take it away: ip addr del " + a.Addr.String() + " dev " + a.Link})
 		}
 	}

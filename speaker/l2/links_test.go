@@ -48,7 +48,7 @@ func TestGlobals(t *testing.T) {
 	var addrs []netlink.Addr
 	for i, s := range []string{
 		"2001:db8::5/64", "192.0.2.5/24", "10.0.0.5/8", "fe80::5/64", "169.254.1.5/16", "127.0.0.1/8",
-		"192.0.2.5/24", "192.0.2.6/32", "198.51.100.1/24",
+		"192.0.2.5/24", "192.0.2.6/32", "198.51.100.1/24", "fd50::5/64",
 	} {
 		a, err := netlink.ParseAddr(s)
 		if err != nil {
@@ -61,7 +61,7 @@ func TestGlobals(t *testing.T) {
 		addrs = append(addrs, *a)
 	}
 	var want []netip.Prefix
-	for _, s := range []string{"10.0.0.5/8", "192.0.2.5/24", "192.0.2.6/32", "2001:db8::5/64"} {
+	for _, s := range []string{"10.0.0.5/8", "192.0.2.5/24", "192.0.2.6/32", "2001:db8::5/64", "fd50::5/64"} {
 		want = append(want, netip.MustParsePrefix(s))
 	}
 	if got := globals(addrs, 2); !slices.Equal(got, want) {
