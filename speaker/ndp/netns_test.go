@@ -234,6 +234,9 @@ func TestSwitchLearnsOfGroups(t *testing.T) {
 	nettest.Cable(t, nettest.End{In: client, Link: "eth0", Addrs: []string{"2001:db8::1/64"}}, nettest.End{In: hub, Link: "p2"})
 	hub.Bridge(t, "br0", "p1", "p2")
 	hub.Run(t, "ip", "link", "set", "br0", "type", "bridge", "mcast_snooping", "1", "mcast_mld_version", "2")
+	if !strings.Contains(hub.Run(t, "ip", "-details", "link", "show", "br0"), "mcast_snooping 1") {
+		t.Skip("bridges of this kernel do not look for listeners")
+	}
 
 	a := New(l2.Options{NetNS: &node.Handle})
 	ctx, stop := context.WithCancel(t.Context())
