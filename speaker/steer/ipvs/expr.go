@@ -28,6 +28,16 @@ var (
 		equal(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
 )
 
+// notLocalSource is whether the packet comes from no address of the namespace.
+var notLocalSource = join(exprs{&expr.Fib{Register: 1, FlagSADDR: true, ResultADDRTYPE: true}},
+	exprs{&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)}})
+
+// notICMP is whether the packet carries neither ICMP nor ICMPv6.
+var notICMP = join(meta(expr.MetaKeyL4PROTO), exprs{
+	&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_ICMP}},
+	&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
+})
+
 func join(parts ...exprs) (all exprs) {
 	for _, p := range parts {
 		all = append(all, p...)

@@ -5,7 +5,9 @@ package ipvs
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/internal/snapshot"
@@ -95,4 +97,45 @@ func samePort(t *testing.T, client *nettest.Namespace, network, local string, vi
 		ask(i)
 		ask(1 - i)
 	}
+}
+
+// A connection whose first packet comes to a node that has not taken in the
+// address yet, though it lets it in, succeeds with its next one.
+func TestAPacketThatComesBeforeItsAddressDoesNoHarm(t *testing.T) {
+	for _, path := range []string{"tunnel", "direct"} {
+		for family, vip := range []string{vip4, vip6} {
+			t.Run(path+" to "+vip, func(t *testing.T) {
+				c := newCluster(t, 2)
+				svc := c.service("n2a")
+				svc.Local = path == "direct"
+				c.serve(t, svc)
+				c.enter(t, c.nodes[map[bool]int{false: 0, true: 1}[svc.Local]])
+				inside := c.nodes[1].inside(back)
+				flag := []string{"-4", "-6"}[family]
+				inside.Run(t, "ip", flag, "route", "del", "local", vip, "table", "local")
+				way := c.nodes[1].Run(t, "ip", flag, "route", "show", vip) // or lb would serve
+				c.nodes[1].Run(t, "ip", flag, "route", "del", vip)
+				dialled := make(chan error, 1)
+				go func() {
+					conn, err := c.client.Dial("tcp", net.JoinHostPort(vip, "80"))
+					if err == nil {
+						_, err = conn.Ask()
+						conn.Close()
+					}
+					dialled <- err
+				}()
+				time.Sleep(300 * time.Millisecond) // the first packet is on its way
+				inside.Run(t, "ip", flag, "route", "add", "local", vip, "dev", "lo", "table", "local", "proto", "72")
+				c.nodes[1].Run(t, "ip", append([]string{flag, "route", "add"}, strings.Fields(way)...)...)
+				if err := <-dialled; err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// inside is the namespace of a tier.
+func (n *host) inside(t *tier) *nettest.Namespace {
+	return &nettest.Namespace{Name: n.name + " " + t.file, Handle: n.k.spaces[t.of].ns}
 }

@@ -97,7 +97,14 @@ func backRules(segments map[family]int) ruleset {
 	// even without a rule.
 	ports := chain{Chain: nftables.Chain{Name: "ports", Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource}}
-	return ruleset{chains: []chain{sizes, early, ports, asked()}}
+	// What is passed on has got its source, an address of this tier, from IPVS.
+	// A client's packet that is passed on as it is came before its address was
+	// taken in: let through, conntrack would have noted it, and would not see
+	// that what the client sends next goes to a pod.
+	unknown := chain{Chain: nftables.Chain{Name: "unknown", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(150)}}
+	unknown.add("sent here before the address was taken in", notICMP, notLocalSource, drop)
+	return ruleset{chains: []chain{sizes, early, ports, unknown, asked()}}
 }
 
 // both families.
