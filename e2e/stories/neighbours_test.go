@@ -32,7 +32,7 @@ func dualStack(t *testing.T, l *lab.Lab, more string) (six netip.Addr, pods []st
 
 // believes is whom the client's kernel holds for an address.
 func believes(l *lab.Lab, addr netip.Addr) (*lab.Node, error) {
-	out, err := l.Client.Exec("ip", "-6", "neigh", "show", "to", addr.String(), "dev", "eth0")
+	out, err := l.Client.Exec("ip", map[bool]string{false: "-4", true: "-6"}[addr.Is6()], "neigh", "show", "to", addr.String(), "dev", "eth0")
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +42,21 @@ func believes(l *lab.Lab, addr netip.Addr) (*lab.Node, error) {
 		}
 	}
 	return nil, fmt.Errorf("the client holds nobody for %s: %q", addr, out)
+}
+
+// known is nil once the client's kernel holds the node that answers. It does not
+// believe another before it has held one for a second (arp(7), locktime).
+func known(l *lab.Lab, addr netip.Addr) func() error {
+	return func() error {
+		owner, err := l.Owner(addr)
+		if err != nil {
+			return err
+		}
+		if held, err := believes(l, addr); err != nil || held != owner {
+			return fmt.Errorf("%s answers for %s, the client holds %v, %v", owner.Name, addr, held, err)
+		}
+		return nil
+	}
 }
 
 func heldByAnother(l *lab.Lab, addr netip.Addr, than *lab.Node) error {

@@ -39,6 +39,8 @@ func TestServicesThatShareAnAddressAreServedTogether(t *testing.T) {
 	waitAddrs(l, "b-tls", addr.String())
 
 	t.Run("the node of the one with traffic policy Local answers for both", func(t *testing.T) {
+		waitAnswer(t, l, l.Client, secure(addr))
+		l.Eventually("the client knows who answers", known(l, addr))
 		for _, from := range []*lab.Host{l.Client, l.Far} {
 			waitAnswer(t, l, from, url(addr))
 			waitAnswer(t, l, from, secure(addr))
@@ -74,6 +76,7 @@ func TestServicesThatShareAnAddressAreServedTogether(t *testing.T) {
 		own := waitOther(l, "b-tls", addr)
 		waitAnswer(t, l, l.Client, secure(own))
 		waitAnswer(t, l, l.Client, url(addr))
+		l.Eventually("the client knows who answers", known(l, addr))
 		askAll(t, l.Client, secure(own), "tls-3")
 		l.Eventually("port 443 is gone from the address", func() error {
 			if body, err := l.Client.Get(secure(addr)); err == nil {
