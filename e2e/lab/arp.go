@@ -17,7 +17,7 @@ const arpLen = 14 + 28
 
 // askARP asks for all of addrs by broadcast.
 func (h *Host) askARP(sock *os.File, addrs []netip.Addr) error {
-	self, err := h.address4()
+	self, err := h.ownAddress(unix.AF_INET)
 	if err != nil {
 		return err
 	}
@@ -27,19 +27,6 @@ func (h *Host) askARP(sock *os.File, addrs []netip.Addr) error {
 		}
 	}
 	return nil
-}
-
-func (h *Host) address4() (netip.Addr, error) {
-	link, err := h.links.LinkByName("eth0")
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	addrs, err := h.links.AddrList(link, unix.AF_INET)
-	if err != nil || len(addrs) == 0 {
-		return netip.Addr{}, fmt.Errorf("finding the IPv4 address of %s: %w", h.Name, err)
-	}
-	addr, _ := netip.AddrFromSlice(addrs[0].IP.To4())
-	return addr, nil
 }
 
 // arpRequest returns the frame that asks, by broadcast, who has target.

@@ -18,7 +18,7 @@ const ndLen = 14 + 40 + 24 + 8
 
 // solicit asks for all of addrs by multicast.
 func (h *Host) solicit(sock *os.File, addrs []netip.Addr) error {
-	self, err := h.address6()
+	self, err := h.ownAddress(unix.AF_INET6)
 	if err != nil {
 		return err
 	}
@@ -28,23 +28,6 @@ func (h *Host) solicit(sock *os.File, addrs []netip.Addr) error {
 		}
 	}
 	return nil
-}
-
-func (h *Host) address6() (netip.Addr, error) {
-	link, err := h.links.LinkByName("eth0")
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	addrs, err := h.links.AddrList(link, unix.AF_INET6)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, a := range addrs {
-		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.IsGlobalUnicast() {
-			return addr, nil
-		}
-	}
-	return netip.Addr{}, fmt.Errorf("finding the IPv6 address of %s: there is none", h.Name)
 }
 
 // solicitation returns the frame that asks who has target (RFC 4861 §4.3), sent

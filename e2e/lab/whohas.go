@@ -100,6 +100,24 @@ func (h *Host) askBy(by asking, answers map[netip.Addr][]net.HardwareAddr, end t
 	}
 }
 
+// ownAddress returns what the host has on eth0 of a family, link-local ones aside.
+func (h *Host) ownAddress(family int) (netip.Addr, error) {
+	link, err := h.links.LinkByName("eth0")
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	addrs, err := h.links.AddrList(link, family)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.Unmap().IsGlobalUnicast() {
+			return addr.Unmap(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("finding an address of %s: there is none", h.Name)
+}
+
 // packetSocket opens a packet socket on the host's eth0.
 func (h *Host) packetSocket(etherType uint16) (sock *os.File, err error) {
 	err = h.Do(func() error {
