@@ -36,6 +36,7 @@ type cluster struct {
 	services            []snapshot.Service
 	config              config.Config
 	lost                map[string]bool
+	late                map[string]bool // nodes that do not learn what is served
 }
 
 // A host is one node of a cluster.
@@ -51,7 +52,7 @@ func newCluster(t testing.TB, nodes int) *cluster {
 	nettest.RequireIPVS(t)
 	c := &cluster{
 		client: nettest.New(t, "client"), router: nettest.New(t, "router"), far: nettest.New(t, "far"),
-		pods: map[string]*nettest.Namespace{}, lost: map[string]bool{},
+		pods: map[string]*nettest.Namespace{}, lost: map[string]bool{}, late: map[string]bool{},
 	}
 	lan := nettest.New(t, "lan")
 	var cables []string
@@ -185,6 +186,9 @@ func (c *cluster) serve(t testing.TB, services ...snapshot.Service) {
 		}
 	}
 	for _, n := range c.nodes {
+		if c.late[n.name] {
+			continue
+		}
 		self := n.k.Self()
 		self.Node = n.name
 		want := steer.Plan(s, self)

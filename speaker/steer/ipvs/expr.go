@@ -70,6 +70,16 @@ var localDestination = join(exprs{&expr.Fib{Register: 1, FlagDADDR: true, Result
 // carries is whether the packet carries a protocol.
 func carries(proto byte) exprs { return join(meta(expr.MetaKeyL4PROTO), equal([]byte{proto})) }
 
+// portUnreachable is whether the packet says that nobody serves a port: by its
+// type and code, of RFC 792 or RFC 4443.
+func portUnreachable(f family) exprs {
+	kind := []byte{3, 3}
+	if f.six() {
+		kind = []byte{1, 4}
+	}
+	return join(carries(f.icmp()), exprs{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: 2}}, equal(kind))
+}
+
 // is matches packets of f.
 func is(f family) exprs {
 	if f.six() {

@@ -135,6 +135,46 @@ func TestAPacketThatComesBeforeItsAddressDoesNoHarm(t *testing.T) {
 	}
 }
 
+// A node that learns later than another that its endpoint is ready refuses
+// nobody meanwhile: a client would not try again.
+func TestANodeThatLearnsLateOfItsEndpointRefusesNobody(t *testing.T) {
+	c := newCluster(t, 2)
+	svc := c.service("n2a")
+	for i := range svc.Endpoints {
+		svc.Endpoints[i].Ready = false
+	}
+	c.serve(t, svc)
+	c.enter(t, c.nodes[0])
+	for i := range svc.Endpoints {
+		svc.Endpoints[i].Ready = true
+	}
+	c.late["n2"] = true
+	c.serve(t, svc)
+	type answer struct {
+		vip string
+		err error
+	}
+	answers := make(chan answer)
+	for _, vip := range []string{vip4, vip6} {
+		go func() {
+			conn, err := c.client.Dial("tcp", net.JoinHostPort(vip, "80"))
+			if err == nil {
+				_, err = conn.Ask()
+				conn.Close()
+			}
+			answers <- answer{vip, err}
+		}()
+	}
+	time.Sleep(300 * time.Millisecond) // the first packets are on their way
+	c.late["n2"] = false
+	c.serve(t, svc)
+	for range 2 {
+		if a := <-answers; a.err != nil {
+			t.Errorf("%s: %v", a.vip, a.err)
+		}
+	}
+}
+
 // inside is the namespace of a tier.
 func (n *host) inside(t *tier) *nettest.Namespace {
 	return &nettest.Namespace{Name: n.name + " " + t.file, Handle: n.k.spaces[t.of].ns}

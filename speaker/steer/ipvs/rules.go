@@ -73,10 +73,10 @@ func asked() chain {
 
 // backRules bound the segments of TCP by what a tunnel leaves room for: clients
 // learn it from the answer to their SYN, which does not pass the tunnel. What
-// has come out of one and finds no server was sent here before this node knew
-// of the endpoint, or after it was gone: it is dropped, for the client tries
-// again, and would not after an answer that refuses. Pings are answered: doctor asks
-// by them whether tunnels arrive.
+// has come out of one and finds no server, or one whose endpoints all drain, was
+// sent here before this node knew of the endpoint, or after it was gone: it is
+// dropped, for the client tries again, and would not after an answer that
+// refuses. Pings are answered: doctor asks by them whether tunnels arrive.
 func backRules(segments map[family]int) ruleset {
 	sizes := chain{Chain: nftables.Chain{Name: "segments", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityMangle}}
@@ -91,8 +91,17 @@ func backRules(segments map[family]int) ruleset {
 	for _, f := range both {
 		early.add("pings show that tunnels arrive", carries(f.icmp()), accept)
 	}
-	early.add("sent here too early or too late", from(tunnelLink4), drop)
-	early.add("sent here too early or too late", from(tunnelLink6), drop)
+	tunnelled := chain{Chain: nftables.Chain{Name: "tunnelled", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle}}
+	for _, link := range []string{tunnelLink4, tunnelLink6} {
+		early.add("sent here too early or too late", from(link), drop)
+		tunnelled.add("out of a tunnel", from(link), mark(tunnelMark, tunnelMark))
+	}
+	refusals := chain{Chain: nftables.Chain{Name: "refusals", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter}}
+	for _, f := range both {
+		refusals.add("endpoints drain here, and the sender does not know yet", isMarked(tunnelMark, tunnelMark), portUnreachable(f), drop)
+	}
 	// A chain for NAT makes the kernel look for connections that have become one,
 	// even without a rule.
 	ports := chain{Chain: nftables.Chain{Name: "ports", Type: nftables.ChainTypeNAT,
@@ -104,8 +113,11 @@ func backRules(segments map[family]int) ruleset {
 	unknown := chain{Chain: nftables.Chain{Name: "unknown", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(150)}}
 	unknown.add("sent here before the address was taken in", notICMP, notLocalSource, drop)
-	return ruleset{chains: []chain{sizes, early, ports, unknown, asked()}}
+	return ruleset{chains: []chain{sizes, tunnelled, early, refusals, ports, unknown, asked()}}
 }
+
+// tunnelMark is what packets bear in the back that have come out of a tunnel.
+const tunnelMark = 1
 
 // both families.
 var both = [...]family{family4, family6}

@@ -53,7 +53,11 @@ var sloppySysctls = []sysctl{
 // nothing of it.
 var frontSysctls = slices.Concat(insideSysctls, sloppySysctls, []sysctl{{"net/ipv4/vs/conntrack", "0"}})
 
-var backSysctls = slices.Concat(trackedSysctls, sloppySysctls)
+// backSysctls make the kernel's own errors bear the mark of what they are about,
+// which tells those about tunnelled packets from others.
+var backSysctls = slices.Concat(trackedSysctls, sloppySysctls, []sysctl{{"net/ipv4/fwmark_reflect", "1"}})
+
+var backSysctls6 = slices.Concat(insideSysctls6, []sysctl{{"net/ipv6/fwmark_reflect", "1"}})
 
 var insideSysctls6 = []sysctl{
 	{"net/ipv6/conf/all/forwarding", "1"},

@@ -39,7 +39,7 @@ var tiers = [...]*tier{
 		of: steer.Back, file: "back", veth: "herald-back",
 		host4: netip.MustParsePrefix("169.254.77.9/30"), inside4: netip.MustParsePrefix("169.254.77.10/30"),
 		host6: netip.MustParsePrefix("fd48:6572:616c:66::1/64"), inside6: netip.MustParsePrefix("fd48:6572:616c:66::2/64"),
-		settings: backSysctls, settings6: insideSysctls6,
+		settings: backSysctls, settings6: backSysctls6,
 	},
 }
 
