@@ -11,16 +11,34 @@ type Claim struct {
 	Link string // interface name
 }
 
-// Announcements is everything that this node announces.
+// Announcements is everything that this node announces, and what it has to
+// know of others for it.
 type Announcements struct {
-	Claims []Claim // by Addr, Link
+	Node   string  // this node
+	Claims []Claim // those that it is elected for; by Addr, Link
+	// Others are those that it could serve, but another is elected for. Where it
+	// announces one already, it goes on until the other has said that he does:
+	// so nobody is left without an answer on the way.
+	Others []Claim // by Addr, Link
+	// Peers are the other speakers that share a segment with this one.
+	Peers []Peer // by Node
+}
+
+// A Peer is the speaker of another node, as it shows on the wire.
+type Peer struct {
+	Node string
+	MACs [][6]byte // of its links
+	// Alive is whether it is well, as far as is known here. What one that is
+	// not answers for on the wire is not taken from it.
+	Alive bool
 }
 
 // An Announcer tells the network what a node announces.
 type Announcer interface {
 	// Sync makes the network believe want, and nothing else. It may be
 	// called again with what is already announced: that sends nothing.
-	// Errors name the claim; one that fails does not stop the others, and is
-	// tried again by the next Sync.
+	// What is not wanted any more is not answered for when it returns; what is
+	// new may have to be asked for first. Errors name the claim; one that fails
+	// does not stop the others, and is tried again by the next Sync.
 	Sync(ctx context.Context, want Announcements) error
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/herald-lb/herald/internal/snapshot"
@@ -65,7 +66,8 @@ func (n *Node) Pass(ctx context.Context) error {
 // sameView is whether two snapshots show the same to Plan. What was taken once
 // is never edited, so slices that begin at one place are the same.
 func sameView(a, b snapshot.Snapshot) bool {
-	return one(a.Services, b.Services) && one(a.Config.Pools, b.Config.Pools) && one(a.Nodes, b.Nodes) && one(a.Speakers, b.Speakers)
+	return one(a.Services, b.Services) && one(a.Config.Pools, b.Config.Pools) && one(a.Nodes, b.Nodes) &&
+		one(a.Speakers, b.Speakers) && slices.EqualFunc(a.Lost, b.Lost, func(x, y snapshot.Speaker) bool { return x.Node == y.Node })
 }
 
 func one[T any](a, b []T) bool {

@@ -22,22 +22,57 @@ func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcemen
 	for _, n := range s.Nodes {
 		nodes[n.Name] = n
 	}
-	var claims []Claim
+	plan := Announcements{Node: me, Peers: others(s, me)}
+	var self snapshot.Speaker
+	if i := slices.IndexFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == me }); i >= 0 {
+		self = s.Speakers[i]
+	}
 	for addr, services := range wanted(s.Services) {
 		pool := s.Config.PoolOf(addr)
 		if !pool.Layer2.Enabled || pool.Steer == config.SteerIPVS && !ready[addr] {
 			continue
 		}
-		links := candidates(s.Speakers, nodes, newTarget(addr, pool, services))
-		if owner := Elect(addr, names(links)); owner == me && me != "" {
+		t := newTarget(addr, pool, services)
+		links := candidates(s.Speakers, nodes, t)
+		if len(links) == 0 || self.Node == "" {
+			continue
+		}
+		if Elect(addr, names(links)) == me {
 			i := slices.IndexFunc(links, func(l candidate) bool { return l.node == me })
-			claims = append(claims, Claim{Addr: addr, Link: links[i].link})
+			plan.Claims = append(plan.Claims, Claim{Addr: addr, Link: links[i].link})
+		} else if link, ok := serves(self, t); ok {
+			plan.Others = append(plan.Others, Claim{Addr: addr, Link: link})
 		}
 	}
-	slices.SortFunc(claims, func(a, b Claim) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Link, b.Link))
-	})
-	return Announcements{Claims: claims}
+	for _, claims := range [][]Claim{plan.Claims, plan.Others} {
+		slices.SortFunc(claims, func(a, b Claim) int {
+			return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Link, b.Link))
+		})
+	}
+	return plan
+}
+
+// others returns the speakers of other nodes, as they show on the wire.
+func others(s snapshot.Snapshot, me string) []Peer {
+	var peers []Peer
+	add := func(list []snapshot.Speaker, alive bool) {
+		for _, sp := range list {
+			if sp.Node == me {
+				continue
+			}
+			p := Peer{Node: sp.Node, Alive: alive}
+			for _, l := range sp.Links {
+				if l.MAC != [6]byte{} { // it has not said
+					p.MACs = append(p.MACs, l.MAC)
+				}
+			}
+			peers = append(peers, p)
+		}
+	}
+	add(s.Speakers, true)
+	add(s.Lost, false)
+	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Compare(a.Node, b.Node) })
+	return peers
 }
 
 // wanted returns the Services on each address that has been assigned by Herald.
@@ -120,14 +155,20 @@ func able(sp snapshot.Speaker, nodes map[string]snapshot.Node, t target) (link s
 	if !known || node.Excluded != "" {
 		return "", false
 	}
-	if sp.DataPath == "" && t.pool.Steer == config.SteerIPVS {
-		return "", false
-	}
 	if t.pool.Name != "" && !slices.Contains(node.Announces, t.pool.Name) {
 		return "", false
 	}
-	serves := func(svc snapshot.Service) bool { return len(steer.Usable(svc, sp.Node)) > 0 }
-	if !t.any && !slices.ContainsFunc(t.local, serves) {
+	return serves(sp, t)
+}
+
+// serves reports whether what comes for t to the node of sp gets to where it
+// should, and on which of its links it would come.
+func serves(sp snapshot.Speaker, t target) (link string, ok bool) {
+	if sp.DataPath == "" && t.pool.Steer == config.SteerIPVS {
+		return "", false
+	}
+	local := func(svc snapshot.Service) bool { return len(steer.Usable(svc, sp.Node)) > 0 }
+	if !t.any && !slices.ContainsFunc(t.local, local) {
 		return "", false
 	}
 	return linkFor(sp.Links, t)

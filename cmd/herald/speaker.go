@@ -21,6 +21,7 @@ import (
 	"github.com/herald-lb/herald/speaker/arp"
 	"github.com/herald-lb/herald/speaker/healthport"
 	"github.com/herald-lb/herald/speaker/l2"
+	"github.com/herald-lb/herald/speaker/liveness"
 	"github.com/herald-lb/herald/speaker/ndp"
 	"github.com/herald-lb/herald/speaker/probe"
 	"github.com/herald-lb/herald/speaker/steer"
@@ -99,6 +100,7 @@ type daemon struct {
 	source *kube.Source
 	bell   loop.Bell
 	l2     []*l2.Announcer // ARP and NDP
+	peers  *liveness.Watcher
 	hello  *kube.Hello
 	ports  *healthport.Server
 	prober *probe.Prober
@@ -118,6 +120,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		return nil, err
 	}
 	d.l2 = []*l2.Announcer{arp.New(l2.Options{Log: log}), ndp.New(l2.Options{Log: log})}
+	d.peers = liveness.New(f.node, d.source.Meet, log)
 	d.hello = &kube.Hello{
 		Client: clients.Core, Namespace: f.namespace, Node: f.node,
 		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
@@ -129,7 +132,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		return nil, err
 	}
 	d.node = &speaker.Node{
-		Name: f.node, Take: d.take, Followers: []speaker.Follower{d.ports}, Passed: d.passed,
+		Name: f.node, Take: d.take, Followers: []speaker.Follower{d.peers, d.ports}, Passed: d.passed,
 	}
 	for _, a := range d.l2 {
 		d.node.Announcers = append(d.node.Announcers, a)
@@ -164,6 +167,7 @@ func facts(sp snapshot.Speaker) (snapshot.Speaker, error) {
 		return snapshot.Speaker{}, fmt.Errorf("opening netlink: %w", err)
 	}
 	defer h.Close()
+	sp.BFD = true
 	sp.Links, err = l2.Links(h)
 	return sp, err
 }
@@ -179,6 +183,7 @@ func (d *daemon) run(ctx context.Context) error {
 	for _, a := range d.l2 {
 		g.Go(func() error { return a.Run(rest) })
 	}
+	g.Go(func() error { return d.peers.Run(rest) })
 	g.Go(func() error { return d.hello.Run(rest) })
 	g.Go(func() error { return d.prober.Run(rest) })
 	g.Go(func() error { return d.ports.Run(rest) })
@@ -214,6 +219,7 @@ func (d *daemon) leave(rest context.Context) {
 		a.Yield()
 	}
 	d.hello.Leave()
+	d.peers.Leave()
 	t := time.NewTimer(handOver)
 	defer t.Stop()
 	select {

@@ -26,12 +26,18 @@ type Namespace struct {
 }
 
 // hostSysctls make a host fit for short tests: no waiting for duplicate
-// address detection, and replies may take another way than requests.
+// address detection, and replies may take another way than requests. A route to
+// a node that a test has made is not to be redirected for minutes, by a packet
+// that came before the node knew what to do with it: routers ignore that too.
 var hostSysctls = map[string]string{
-	"net.ipv6.conf.all.accept_dad":     "0",
-	"net.ipv6.conf.default.accept_dad": "0",
-	"net.ipv4.conf.all.rp_filter":      "0",
-	"net.ipv4.conf.default.rp_filter":  "0",
+	"net.ipv4.conf.all.accept_redirects":     "0",
+	"net.ipv4.conf.default.accept_redirects": "0",
+	"net.ipv6.conf.all.accept_redirects":     "0",
+	"net.ipv6.conf.default.accept_redirects": "0",
+	"net.ipv6.conf.all.accept_dad":           "0",
+	"net.ipv6.conf.default.accept_dad":       "0",
+	"net.ipv4.conf.all.rp_filter":            "0",
+	"net.ipv4.conf.default.rp_filter":        "0",
 }
 
 // newNamespace makes a namespace whose loopback is up.

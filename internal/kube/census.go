@@ -49,6 +49,14 @@ func (c *census) forget(lease string, now time.Time) (changed bool) {
 	return c.judgeLocked(now)
 }
 
+// meet takes in what is known of speakers by their BFD sessions.
+func (c *census) meet(contacts map[string]snapshot.Contact, now time.Time) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peers.contacts = contacts
+	return c.judgeLocked(now)
+}
+
 // judge looks anew at all speakers.
 func (c *census) judge(now time.Time) (changed bool) {
 	c.mu.Lock()
@@ -66,9 +74,11 @@ func (c *census) judgeLocked(now time.Time) (changed bool) {
 }
 
 func equalSpeakers(a, b []snapshot.Speaker) bool {
-	sameLink := func(x, y snapshot.Link) bool { return x.Name == y.Name && slices.Equal(x.Prefixes, y.Prefixes) }
+	sameLink := func(x, y snapshot.Link) bool {
+		return x.Name == y.Name && x.MAC == y.MAC && slices.Equal(x.Prefixes, y.Prefixes)
+	}
 	return slices.EqualFunc(a, b, func(x, y snapshot.Speaker) bool {
-		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving && x.Stale == y.Stale &&
+		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving && x.Stale == y.Stale && x.BFD == y.BFD &&
 			slices.EqualFunc(x.Links, y.Links, sameLink) &&
 			slices.Equal(x.Tunnels, y.Tunnels) && slices.Equal(x.Lacks, y.Lacks)
 	})

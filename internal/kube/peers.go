@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,39 +24,47 @@ type hello struct {
 	Links    []helloLink  `json:"links,omitempty"`
 	Tunnels  []netip.Addr `json:"tunnels,omitempty"`
 	Lacks    []string     `json:"lacks,omitempty"`
+	BFD      bool         `json:"bfd,omitempty"`
 }
 
 type helloLink struct {
 	Name     string         `json:"name"`
+	MAC      string         `json:"mac,omitempty"`
 	Prefixes []netip.Prefix `json:"prefixes"`
 }
 
 func (h hello) speaker(node string) snapshot.Speaker {
-	sp := snapshot.Speaker{Node: node, DataPath: h.DataPath, Leaving: h.Leaving, Lacks: h.Lacks}
+	sp := snapshot.Speaker{Node: node, DataPath: h.DataPath, Leaving: h.Leaving, Lacks: h.Lacks, BFD: h.BFD}
 	for _, a := range h.Tunnels {
 		if a.IsValid() { // "" is read without an error
 			sp.Tunnels = append(sp.Tunnels, a)
 		}
 	}
 	for _, l := range h.Links {
-		sp.Links = append(sp.Links, snapshot.Link{Name: l.Name, Prefixes: l.Prefixes})
+		link := snapshot.Link{Name: l.Name, Prefixes: l.Prefixes}
+		if mac, err := net.ParseMAC(l.MAC); err == nil && len(mac) == len(link.MAC) {
+			link.MAC = [6]byte(mac)
+		}
+		sp.Links = append(sp.Links, link)
 	}
 	return sp
 }
 
-// peers judges which speakers are alive and which are lost, by when their
-// Leases were last seen to change. Only this node's own clock counts, so clocks that disagree do no
+// peers judges which speakers are alive and which are lost: by their BFD
+// sessions, and where there never was one, by when their Leases were last seen to
+// change. Only this node's own clock counts, so clocks that disagree do no
 // harm. Times are arguments; it is not safe for concurrent use.
 //
 // A node that does not see its own Lease being renewed is cut off from the
-// API and judges nobody: what it last knew holds until it is back, and then
+// API and judges nobody by Leases: what it last knew holds until it is back, and then
 // everybody who was alive has a whole Lease's time to be seen again. It must have seen its
 // own Lease within half of that time, so that when the API goes away it stops
 // judging before the first of the others seems dead.
 type peers struct {
-	self  string
-	known map[string]peer // by Lease name
-	fresh bool            // own Lease was seen to change in time, at the last judgement
+	self     string
+	known    map[string]peer             // by Lease name
+	fresh    bool                        // own Lease was seen to change in time, at the last judgement
+	contacts map[string]snapshot.Contact // by Node
 	// judged is whether there ever was a judgement, and last which.
 	judged bool
 	last   judgement
@@ -115,6 +124,7 @@ func (p *peers) judge(now time.Time) judgement {
 		if !p.judged {
 			return p.unheard()
 		}
+		p.last = p.cutOff()
 		return p.last
 	}
 	p.judged = true
@@ -124,6 +134,17 @@ func (p *peers) judge(now time.Time) judgement {
 	var next judgement
 	for _, peer := range p.known {
 		silent := now.Sub(peer.seen)
+		switch sp := peer.speaker; p.contacts[sp.Node] {
+		case snapshot.Reached:
+			next.alive = append(next.alive, sp)
+			continue
+		case snapshot.Lost:
+			sp.Stale = silent >= peer.ttl+staleAfter
+			next.lost = append(next.lost, sp)
+			continue
+		case snapshot.Left:
+			peer.speaker.Leaving = true
+		}
 		if silent < peer.ttl {
 			next.alive = append(next.alive, peer.speaker)
 			continue
@@ -134,6 +155,31 @@ func (p *peers) judge(now time.Time) judgement {
 	next.alive, next.lost = byNode(next.alive), byNode(next.lost)
 	next.lost = slices.DeleteFunc(next.lost, func(sp snapshot.Speaker) bool { return among(next.alive, sp) })
 	p.last = next
+	return next
+}
+
+// cutOff is the last judgement as far as nothing else is known by now.
+func (p *peers) cutOff() judgement {
+	var next judgement
+	put := func(list []snapshot.Speaker, to *[]snapshot.Speaker) {
+		for _, sp := range list {
+			switch p.contacts[sp.Node] {
+			case snapshot.Reached:
+				sp.Leaving, sp.Stale = false, false
+				next.alive = append(next.alive, sp)
+			case snapshot.Lost:
+				next.lost = append(next.lost, sp)
+			case snapshot.Left:
+				sp.Leaving = true
+				fallthrough
+			default:
+				*to = append(*to, sp)
+			}
+		}
+	}
+	put(p.last.alive, &next.alive)
+	put(p.last.lost, &next.lost)
+	next.alive, next.lost = byNode(next.alive), byNode(next.lost)
 	return next
 }
 

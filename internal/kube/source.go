@@ -227,6 +227,14 @@ func (s *Source) Synced() bool {
 	return true
 }
 
+// Meet takes in what is known of the speakers of other nodes by their BFD
+// sessions. The map is not edited any more.
+func (s *Source) Meet(contacts map[string]snapshot.Contact) {
+	if s.census.meet(contacts, time.Now()) {
+		s.o.Ring()
+	}
+}
+
 // Peers returns how many speakers are alive, this one included.
 func (s *Source) Peers() int { return len(s.census.judged().alive) }
 

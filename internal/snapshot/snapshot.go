@@ -223,11 +223,25 @@ type Speaker struct {
 	Stale bool
 	// Dead, of one that fell silent, is whether its node does not answer either.
 	Dead bool
+	// BFD is whether it keeps BFD sessions with the others.
+	BFD bool
 }
+
+// A Contact is what a speaker knows of another by their BFD session.
+type Contact uint8
+
+// The contacts.
+const (
+	Untried Contact = iota // there was never a session: nothing is known
+	Reached                // it answers
+	Lost                   // it did, and does not any more
+	Left                   // it has said that it goes
+)
 
 // A Link is a network interface that can announce.
 type Link struct {
 	Name     string
+	MAC      [6]byte        // its hardware address
 	Prefixes []netip.Prefix // its addresses with their subnets, sorted
 }
 

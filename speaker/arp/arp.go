@@ -18,6 +18,7 @@ var protocol = l2.Protocol{
 	Filter:    filter,
 	Hear:      hear,
 	Greeting:  greeting,
+	Probe:     probe,
 	Defence:   announcement,
 }
 

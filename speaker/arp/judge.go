@@ -27,10 +27,10 @@ func judge(m message, at l2.Station) l2.Verdict {
 	switch {
 	case at.Overhears(m.destination): // arp_rcv drops it too
 	case at.Own(m.senderMAC):
-	case at.Claims(m.senderIP):
-		// RFC 5227 §2.4: any packet, request or reply, with our address as
-		// sender and a hardware address that is none of ours. A probe has
-		// no sender IP, so it is never one.
+	case at.Follows(m.senderIP):
+		// RFC 5227 §2.1.1 and §2.4: any packet, request or reply, with the
+		// address as sender and a hardware address that is none of ours. A
+		// probe has no sender IP, so it is never one.
 		return l2.Disputed
 	case m.op == arp.OperationRequest && at.Claims(m.targetIP):
 		return l2.Asked

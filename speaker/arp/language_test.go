@@ -33,6 +33,12 @@ var language = l2test.Language{
 			text(wire(every, us, 2, us, addr, us, addr)),
 		}
 	},
+	Probe: func(us l2.MAC, addr string) string {
+		return text(wire(every, us, 1, us, "0.0.0.0", zero, addr))
+	},
+	IsProbe: func(said string) bool {
+		return strings.Contains(said, " request ") && strings.Contains(said, " 0.0.0.0 to 00:")
+	},
 	Claim: func(host l2.MAC, addr string) []byte { return wire(every, host, 1, host, addr, zero, addr) },
 	Defence: func(us l2.MAC, addr string) string {
 		return text(wire(every, us, 1, us, addr, zero, addr))

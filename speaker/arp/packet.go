@@ -70,6 +70,12 @@ func announcement(addr netip.Addr, us l2.MAC) ([]byte, error) {
 	return encode(message{arp.OperationRequest, us, addr, addr, broadcast}, l2.MAC{})
 }
 
+// probe returns the request of RFC 5227 §2.1: has anybody got addr? Nobody
+// learns anything from it.
+func probe(addr netip.Addr, us l2.MAC) ([]byte, error) {
+	return encode(message{arp.OperationRequest, us, netip.IPv4Unspecified(), addr, broadcast}, l2.MAC{})
+}
+
 // gratuitousReply returns the same as an unasked reply, for hosts that take
 // no notice of the other form. Its target is as in RFC 5944 §4.6.
 func gratuitousReply(addr netip.Addr, us l2.MAC) ([]byte, error) {

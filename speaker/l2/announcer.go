@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netns"
 
@@ -35,9 +36,13 @@ type Announcer struct {
 	live atomic.Pointer[claims]
 	// own holds the hardware addresses of this host. Only Run replaces it.
 	own atomic.Pointer[map[MAC]bool]
-	// disputes are the open ones, by claim. Only Run replaces it.
+	// disputes and waits are the open ones, by claim. Only Run replaces them.
 	disputes atomic.Pointer[[]Dispute]
+	waits    atomic.Pointer[[]Wait]
 	count    counters
+	// pulse is when Run was last seen to be awake, since base.
+	pulse atomic.Int64
+	base  time.Time
 	// yielding is whether addresses are given up without a word.
 	yielding atomic.Bool
 
@@ -69,11 +74,13 @@ func New(p Protocol, o Options) *Announcer {
 		stopped: make(chan struct{}),
 		orders:  make(chan chan<- error),
 		bell:    make(chan struct{}, 1),
-		heard:   make(chan sighting, 64),
+		heard:   make(chan sighting, 1024),
+		base:    time.Now(),
 	}
 	a.live.Store(&claims{})
 	a.own.Store(&map[MAC]bool{})
 	a.disputes.Store(&[]Dispute{})
+	a.waits.Store(&[]Wait{})
 	return a
 }
 
@@ -81,12 +88,13 @@ func New(p Protocol, o Options) *Announcer {
 var ErrStopped = errors.New("the announcer has stopped")
 
 // Sync implements [speaker.Announcer]. When it returns, what want lacks is
-// not answered any more; what is new is answered and has been greeted once,
-// or is named in the error. Links that come later are served as they come.
+// not answered any more; of what is new it is being asked who has it, or it is
+// named in the error. Links that come later are served as they come.
 //
-// Before Run, Sync only notes what is wanted: Run will greet it.
+// Before Run, Sync only notes what is wanted: Run will serve it. It must not be
+// called twice at a time.
 func (a *Announcer) Sync(ctx context.Context, want speaker.Announcements) error {
-	a.live.Store(newClaims(a.proto, want))
+	a.live.Store(newClaims(a.proto, want, a.live.Load()))
 	select {
 	case <-a.started:
 	default:
@@ -129,26 +137,66 @@ func (a *Announcer) ring() {
 // claims is one immutable plan: the same addresses twice, for the readers to
 // look up and for Run to go through.
 type claims struct {
-	set   map[speaker.Claim]bool
+	node  string
+	set   map[speaker.Claim]place
 	links map[string][]netip.Addr // sorted, without duplicates
+	peers map[MAC]peer
 }
 
-// newClaims keeps the claims of want that p speaks for.
-func newClaims(p Protocol, want speaker.Announcements) *claims {
-	c := &claims{map[speaker.Claim]bool{}, map[string][]netip.Addr{}}
+// A place is what the plan says of a claim, and how far we are with it.
+type place struct {
+	seat    *seat
+	elected bool // or else it is another's, who has not taken it yet
+}
+
+// A seat outlasts the plans that have its claim.
+type seat struct {
+	answers atomic.Bool // whether we answer for it; only Run sets it
+}
+
+// A peer is another speaker.
+type peer struct {
+	node  string
+	alive bool
+}
+
+// newClaims keeps the claims of want that p speaks for, and the seats of last.
+// Of what others are elected for it keeps what we answer for.
+func newClaims(p Protocol, want speaker.Announcements, last *claims) *claims {
+	c := &claims{want.Node, make(map[speaker.Claim]place, len(want.Claims)), map[string][]netip.Addr{}, map[MAC]peer{}}
 	for _, claim := range want.Claims {
-		if p.Speaks(claim.Addr) && !c.set[claim] {
-			c.set[claim] = true
-			c.links[claim.Link] = append(c.links[claim.Link], claim.Addr)
+		if !p.Speaks(claim.Addr) || c.set[claim].seat != nil {
+			continue
+		}
+		s := last.set[claim].seat
+		if s == nil {
+			s = &seat{}
+		}
+		c.add(claim, place{s, true})
+	}
+	for _, claim := range want.Others {
+		s := last.set[claim].seat
+		if s != nil && s.answers.Load() && c.set[claim].seat == nil {
+			c.add(claim, place{s, false})
 		}
 	}
 	for _, addrs := range c.links {
 		slices.SortFunc(addrs, netip.Addr.Compare)
 	}
+	for _, other := range want.Peers {
+		for _, mac := range other.MACs {
+			c.peers[mac] = peer{other.Node, other.Alive}
+		}
+	}
 	return c
 }
 
-// has is whether addr is claimed on link.
-func (c *claims) has(addr netip.Addr, link string) bool {
+func (c *claims) add(claim speaker.Claim, at place) {
+	c.set[claim] = at
+	c.links[claim.Link] = append(c.links[claim.Link], claim.Addr)
+}
+
+// at returns the place of a claim; its seat is nil if there is none.
+func (c *claims) at(addr netip.Addr, link string) place {
 	return c.set[speaker.Claim{Addr: addr, Link: link}]
 }

@@ -35,15 +35,35 @@ type dispute struct {
 	defended    time.Time
 }
 
-// sight takes note of a sighting, and defends the address as RFC 5227 §2.4
-// (c) has it for hosts that cannot give theirs up: one announcement, at most
-// every ten seconds. Nobody but the election takes an address from this node.
+// sight takes note of a sighting.
 func (r *run) sight(s sighting, now time.Time) {
-	claim := speaker.Claim{Addr: s.addr, Link: s.link}
-	p := r.ports[s.link]
-	if p == nil || !r.live.Load().set[claim] || r.yielding.Load() {
-		return // withdrawn meanwhile, or given up
+	live, p := r.live.Load(), r.ports[s.link]
+	if p == nil {
+		return
 	}
+	t := p.tenures[s.addr]
+	other, known := live.peers[s.mac]
+	switch {
+	case t == nil || t.seat != live.at(s.addr, s.link).seat: // withdrawn meanwhile
+		return
+	case t.stage == owning && !known:
+		if !r.yielding.Load() {
+			r.defend(p, s, now)
+		}
+	case s.wants: // a speaker that asks before he takes over, or finds that he need not
+	case t.stage == owning:
+		r.contested(p, s.addr, t, s.mac, other, now)
+	case t.stage == checking:
+		r.found(p, s.addr, t, s.mac, now)
+	}
+	p.next = earlier(p.next, t.due)
+}
+
+// defend defends an address against a host that is no speaker, as RFC 5227 §2.4
+// (c) has it for hosts that cannot give theirs up: one announcement, at most
+// every ten seconds. Nobody but another speaker takes an address from this node.
+func (r *run) defend(p *port, s sighting, now time.Time) {
+	claim := speaker.Claim{Addr: s.addr, Link: s.link}
 	d := r.open[claim]
 	if d == nil {
 		what := "another host uses an address of ours"
@@ -80,7 +100,7 @@ func (r *run) settle(now time.Time) {
 	for _, claim := range slices.SortedFunc(maps.Keys(r.open), compareClaims) {
 		d := r.open[claim]
 		over := now.Sub(d.last) >= settled
-		if !over && live.set[claim] {
+		if !over && live.set[claim].seat != nil {
 			r.settleAt = earlier(r.settleAt, d.last.Add(settled))
 			continue
 		}
@@ -102,6 +122,14 @@ func (r *run) publish() {
 		list = append(list, Dispute{claim, d.mac.String(), d.since})
 	}
 	r.disputes.Store(&list)
+}
+
+func (r *run) publishWaits() {
+	list := make([]Wait, 0, len(r.waiting))
+	for _, claim := range slices.SortedFunc(maps.Keys(r.waiting), compareClaims) {
+		list = append(list, r.waiting[claim])
+	}
+	r.waits.Store(&list)
 }
 
 func compareClaims(a, b speaker.Claim) int {

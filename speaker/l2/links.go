@@ -39,7 +39,7 @@ func Links(h *netlink.Handle) ([]snapshot.Link, error) {
 		if fault(attrs) != "" || isPort(kinds[attrs.MasterIndex]) || isHeralds(attrs.Name) || len(prefixes) == 0 {
 			continue
 		}
-		links = append(links, snapshot.Link{Name: attrs.Name, Prefixes: prefixes})
+		links = append(links, snapshot.Link{Name: attrs.Name, MAC: [6]byte(attrs.HardwareAddr), Prefixes: prefixes})
 	}
 	slices.SortFunc(links, func(a, b snapshot.Link) int { return cmp.Compare(a.Name, b.Name) })
 	return links, nil

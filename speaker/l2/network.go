@@ -97,10 +97,32 @@ func (k kernel) Listen(l Link, filter []bpf.Instruction) (Conn, error) {
 		c, err = packet.Listen(&net.Interface{Index: l.Index}, packet.Raw, k.proto.EtherType, &packet.Config{Filter: raw})
 		return err
 	})
+	if err == nil {
+		err = makeRoom(c)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return socket{c, l.Index, &groups{ns: k.ns, index: l.Index, joined: map[netip.Addr]*groupSocket{}}}, nil
+}
+
+// room is how much a socket can hold that was not read yet, in bytes of the
+// kernel's: thousands of packets, for a thousand addresses may be probed at once.
+const room = 4 << 20
+
+func makeRoom(c *packet.Conn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room)
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return fmt.Errorf("making room in a packet socket: %w", err)
+	}
+	return nil
 }
 
 // within runs open in a network namespace: sockets stay where they are made.

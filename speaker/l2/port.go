@@ -3,7 +3,6 @@ package l2
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,32 +17,20 @@ import (
 // its link.
 const sendPatience = time.Second
 
-// gaps are the times between the greetings for one address. The first goes
-// out at once; the rest is for those who missed it, be it a switch port that
-// had just come up or a client that was busy. RFC 5227 §2.3 asks for two, RFC
-// 4861 §7.2.6 for up to three.
-var gaps = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second}
-
 // A port is a link with an open socket. Its state dies with the socket: a
 // link that has come back, or has a new hardware address, is a new port, on
-// which everything is greeted again.
+// which everything is asked for and greeted again.
 type port struct {
 	proto  Protocol
 	link   Link
 	conn   Conn
 	count  *counters
 	lost   atomic.Pointer[error] // why the reader has ended
-	passes []bpf.Instruction     // the filter in the kernel
+	closed chan struct{}
+	passes []bpf.Instruction // the filter in the kernel
 
-	// told is what has been greeted on this port.
-	told map[netip.Addr]*burst
-	next time.Time // the earliest that a greeting is due; zero if none is
-}
-
-// A burst is the series of greetings for one address.
-type burst struct {
-	sent int       // greetings, the first included
-	due  time.Time // of the next; zero if there is none
+	tenures map[netip.Addr]*tenure
+	next    time.Time // the earliest that one of them is due; zero if none is
 }
 
 // send sends one frame. The destination is in the frame already.
@@ -73,9 +60,22 @@ func (p *port) greet(addr netip.Addr) error {
 	return nil
 }
 
-// claim makes the port stand for addrs and nothing else, and greets what is
-// new. addrs are sorted.
-func (p *port) claim(addrs []netip.Addr, now time.Time) error {
+// probe asks whether anybody on the link has addr.
+func (p *port) probe(addr netip.Addr) error {
+	frame, err := p.proto.Probe(addr, p.link.MAC)
+	if err != nil {
+		return err
+	}
+	if err := p.send(frame); err != nil {
+		return err
+	}
+	p.count.probes.Add(1)
+	return nil
+}
+
+// claim makes the port stand for addrs and nothing else, and begins to ask for
+// what is new. addrs are sorted.
+func (p *port) claim(addrs []netip.Addr, live *claims, now time.Time) error {
 	if next := p.proto.Filter(addrs); !slices.Equal(p.passes, next) {
 		if err := p.conn.SetFilter(next); err != nil {
 			return fmt.Errorf("setting the filter on %s: %w", p.link.Name, err)
@@ -88,23 +88,30 @@ func (p *port) claim(addrs []netip.Addr, now time.Time) error {
 			errs = append(errs, fmt.Errorf("listening on %s: %w", p.link.Name, err))
 		}
 	}
-	for addr := range p.told {
-		if _, stays := slices.BinarySearchFunc(addrs, addr, netip.Addr.Compare); !stays {
-			delete(p.told, addr)
+	for addr, t := range p.tenures {
+		if t.seat != live.at(addr, p.link.Name).seat { // withdrawn, be it for a moment
+			t.seat.answers.Store(false)
+			delete(p.tenures, addr)
 		}
 	}
 	for _, addr := range addrs {
-		if p.told[addr] != nil {
-			continue
+		at := live.at(addr, p.link.Name)
+		t := p.tenures[addr]
+		if t == nil {
+			t = &tenure{seat: at.seat, due: now}
+			p.tenures[addr] = t
 		}
-		if err := p.greet(addr); err != nil {
-			errs = append(errs, fmt.Errorf("greeting %s on %s: %w", addr, p.link.Name, err))
-			continue
+		switch {
+		case t.elected == at.elected:
+		case !at.elected: // he who is has time to say so
+			t.pause, t.due = lingerPause, now.Add(lingerPause)
+		case t.stage == owning:
+			t.due = time.Time{}
+		default: // it was handed over, and comes back
+			t.stage, t.sent, t.due = checking, 0, now
 		}
-		b := &burst{}
-		b.step(now)
-		p.told[addr] = b
-		p.next = earlier(p.next, b.due)
+		t.elected = at.elected
+		p.next = earlier(p.next, t.due)
 	}
 	return errors.Join(errs...)
 }
@@ -117,30 +124,4 @@ func groupsOf(addrs []netip.Addr, group func(netip.Addr) netip.Addr) []netip.Add
 	}
 	slices.SortFunc(groups, netip.Addr.Compare)
 	return slices.Compact(groups)
-}
-
-// repeat sends the greetings that are due. One that cannot be sent is left
-// out: the next one of its burst is at hand.
-func (p *port) repeat(now time.Time) {
-	if p.next.IsZero() || now.Before(p.next) {
-		return
-	}
-	p.next = time.Time{}
-	for _, addr := range slices.SortedFunc(maps.Keys(p.told), netip.Addr.Compare) {
-		b := p.told[addr]
-		if !b.due.IsZero() && !now.Before(b.due) {
-			_ = p.greet(addr) // counted
-			b.step(now)
-		}
-		p.next = earlier(p.next, b.due)
-	}
-}
-
-// step takes note of one more greeting.
-func (b *burst) step(now time.Time) {
-	b.due = time.Time{}
-	if b.sent < len(gaps) {
-		b.due = now.Add(gaps[b.sent])
-	}
-	b.sent++
 }

@@ -28,6 +28,9 @@ type Protocol struct {
 	Hear func(frame []byte, at Station) (Heard, error)
 	// Greeting returns the frames that tell everybody that addr is at us.
 	Greeting func(addr netip.Addr, us MAC) ([][]byte, error)
+	// Probe returns the frame that asks whoever has addr to say so, and claims
+	// nothing.
+	Probe func(addr netip.Addr, us MAC) ([]byte, error)
 	// Defence returns the frame that contradicts whoever else claims addr.
 	Defence func(addr netip.Addr, us MAC) ([]byte, error)
 }
@@ -40,13 +43,13 @@ const (
 	Ignored  Verdict = iota // none of our business
 	Asked                   // somebody wants to know who has an address of ours
 	Wanted                  // … because he would like to have it himself
-	Disputed                // somebody else says that an address of ours is his
+	Disputed                // somebody else says that an address we follow is his
 )
 
 // Heard is what a packet means.
 type Heard struct {
 	Verdict Verdict
-	Addr    netip.Addr // of ours
+	Addr    netip.Addr // that we follow
 	MAC     MAC        // of whoever asks for it, or disputes it
 	Reply   []byte     // the frame to be sent; nil for none
 }
@@ -62,15 +65,25 @@ type Station struct {
 // NewStation returns the place that a host with hardware addresses own has on
 // link, of which the first is that link's, while it announces want.
 func NewStation(p Protocol, link string, want speaker.Announcements, own ...MAC) Station {
-	s := Station{Link: link, MAC: own[0], claims: newClaims(p, want), own: map[MAC]bool{}}
+	s := Station{Link: link, MAC: own[0], claims: newClaims(p, want, &claims{}), own: map[MAC]bool{}}
+	for _, at := range s.claims.set {
+		at.seat.answers.Store(true)
+	}
 	for _, m := range own {
 		s.own[m] = true
 	}
 	return s
 }
 
-// Claims is whether addr is claimed here.
-func (s Station) Claims(addr netip.Addr) bool { return s.claims.has(addr, s.Link) }
+// Follows is whether it matters here who has addr: because we answer for it, or
+// would like to.
+func (s Station) Follows(addr netip.Addr) bool { return s.claims.at(addr, s.Link).seat != nil }
+
+// Claims is whether we answer for addr here.
+func (s Station) Claims(addr netip.Addr) bool {
+	seat := s.claims.at(addr, s.Link).seat
+	return seat != nil && seat.answers.Load()
+}
 
 // Own is whether m is a hardware address of this host. A packet that bears one
 // is our own voice, from another link or an echoing switch.

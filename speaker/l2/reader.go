@@ -3,6 +3,7 @@ package l2
 import (
 	"errors"
 	"net"
+	"time"
 )
 
 // read answers what comes in on p until its socket is closed or fails. It is
@@ -38,6 +39,9 @@ func (a *Announcer) handle(p *port, frame []byte) {
 		return
 	case Asked, Wanted:
 		a.count.requests.Add(1)
+		if !a.awake() {
+			return // it may have got another owner meanwhile
+		}
 		if p.send(h.Reply) == nil {
 			a.count.replies.Add(1)
 		}
@@ -45,15 +49,36 @@ func (a *Announcer) handle(p *port, frame []byte) {
 	if h.Verdict == Asked {
 		return
 	}
-	a.count.conflicts.Add(1)
-	a.report(sighting{h.Addr, at.Link, h.MAC, h.Verdict == Wanted})
+	if _, known := at.claims.peers[h.MAC]; !known && at.Claims(h.Addr) {
+		a.count.conflicts.Add(1)
+	}
+	a.report(p, sighting{h.Addr, at.Link, h.MAC, h.Verdict == Wanted}, at.Claims(h.Addr))
 }
 
-// report tells Run of a sighting. If Run cannot keep up, the sighting is
-// dropped: there will be more of the kind.
-func (a *Announcer) report(s sighting) {
+// report tells Run of a sighting. If Run cannot keep up with those about what we
+// answer for, they are dropped: there will be more of the kind. An answer to a
+// probe must not be missed.
+func (a *Announcer) report(p *port, s sighting, answers bool) {
+	if answers {
+		select {
+		case a.heard <- s:
+		default:
+		}
+		return
+	}
 	select {
 	case a.heard <- s:
-	default:
+	case <-p.closed:
 	}
+}
+
+// absent is after what time without a sign of life Run has to ask anew whether
+// anybody else has what it answers for: less than others need to find that this
+// node is lost, and to take over.
+const absent = 300 * time.Millisecond
+
+// awake is whether Run has been seen lately. If not, this process may have been
+// stopped for long, and what its sockets hold is of old.
+func (a *Announcer) awake() bool {
+	return time.Since(a.base)-time.Duration(a.pulse.Load()) < absent
 }

@@ -27,6 +27,13 @@ type run struct {
 	ports map[string]*port   // by name of the link
 	rest  map[string]setback // links not to be opened yet
 	open  map[speaker.Claim]*dispute
+	// waiting are the claims that others have; changed is whether that is to be
+	// published.
+	waiting map[speaker.Claim]Wait
+	changed bool
+	// sampleAt is when an address is to be asked for; doubted when all were.
+	sampleAt, doubted time.Time
+	peers             map[MAC]peer // at the last pass
 	// settleAt is when a dispute may be over; zero if there is none.
 	settleAt  time.Time
 	complaint string // logged last
@@ -53,6 +60,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		ports:     map[string]*port{},
 		rest:      map[string]setback{},
 		open:      map[speaker.Claim]*dispute{},
+		waiting:   map[speaker.Claim]Wait{},
 	}
 	group.Go(func() error { return a.network.Watch(ctx, a.ring) })
 	group.Go(func() error { return r.loop(ctx) })
@@ -62,25 +70,48 @@ func (a *Announcer) Run(ctx context.Context) error {
 // loop does one thing at a time until ctx ends.
 func (r *run) loop(ctx context.Context) error {
 	defer r.closeAll()
+	r.wake(time.Now())
 	close(r.started) // from here on Sync waits for us; what it set before is read below
 	r.complain(r.pass())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		timer.Reset(r.sleep(time.Now()))
+		var done chan<- error
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case done := <-r.orders:
-			done <- r.pass()
+		case done = <-r.orders:
+			r.wake(time.Now())
+			err = r.pass()
 		case <-r.bell:
+			r.wake(time.Now())
 			r.complain(r.pass())
 		case s := <-r.heard:
+			r.wake(time.Now())
 			r.sight(s, time.Now())
 		case <-timer.C:
-			r.tick(time.Now())
+			r.wake(time.Now())
+		}
+		r.tick(time.Now())
+		if done != nil {
+			done <- err
 		}
 	}
+}
+
+// pulse is how often Run shows that it is awake.
+const pulse = absent / 6
+
+// wake shows that Run is awake, and finds out whether it was absent.
+func (r *run) wake(now time.Time) {
+	since := now.Sub(r.base)
+	if last := time.Duration(r.pulse.Load()); since-last >= absent && len(r.ports) > 0 {
+		r.log.Info("this process was not there for a while: what it announces is asked for first", "by", r.proto.Name, "for", (since - last).Round(time.Millisecond))
+		r.recheck(now)
+	}
+	r.pulse.Store(int64(since))
 }
 
 // complain logs what went wrong in a pass that nobody asked for, once.
@@ -117,6 +148,7 @@ func (r *run) pass() error {
 	live, now := r.live.Load(), time.Now()
 	r.closeStale(live, byName, now)
 	r.settle(now)
+	r.meet(live, now)
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(live.links)) {
 		addrs := live.links[name]
@@ -125,9 +157,37 @@ func (r *run) pass() error {
 			errs = append(errs, fmt.Errorf("announcing %s on %s: %w", list(addrs), name, err))
 			continue
 		}
-		errs = append(errs, p.claim(addrs, now))
+		errs = append(errs, p.claim(addrs, live, now))
 	}
+	r.forget()
 	return errors.Join(errs...)
+}
+
+// meet takes note of the other speakers. One that is back from the dead may have
+// been there all the time, and have answered for what we do.
+func (r *run) meet(live *claims, now time.Time) {
+	lost := false
+	for mac, other := range live.peers {
+		if was, known := r.peers[mac]; known && !was.alive && other.alive {
+			r.greetAll(now)
+		}
+		lost = lost || !other.alive
+	}
+	r.peers = live.peers
+	if lost && r.sampleAt.IsZero() {
+		r.sampleAt = now.Add(sampleGap)
+	}
+}
+
+// forget drops what is waited for no more.
+func (r *run) forget() {
+	live := r.live.Load()
+	for claim := range r.waiting {
+		if p := r.ports[claim.Link]; p == nil || !live.set[claim].elected || p.tenures[claim.Addr] == nil {
+			delete(r.waiting, claim)
+			r.changed = true
+		}
+	}
 }
 
 // closeStale closes the ports that have no claim any more, whose link is not
@@ -169,7 +229,10 @@ func (r *run) port(name string, links map[string]Link, passes []bpf.Instruction)
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w", err)
 	}
-	p := &port{proto: r.proto, link: l, conn: c, count: &r.count, passes: passes, told: map[netip.Addr]*burst{}}
+	p := &port{
+		proto: r.proto, link: l, conn: c, count: &r.count, closed: make(chan struct{}),
+		passes: passes, tenures: map[netip.Addr]*tenure{},
+	}
 	r.ports[name] = p
 	r.group.Go(func() error {
 		r.read(p)
@@ -179,7 +242,12 @@ func (r *run) port(name string, links map[string]Link, passes []bpf.Instruction)
 }
 
 func (r *run) close(name string) {
-	_ = r.ports[name].conn.Close() // nothing is buffered that could be lost
+	p := r.ports[name]
+	for _, t := range p.tenures {
+		t.seat.answers.Store(false)
+	}
+	close(p.closed)
+	_ = p.conn.Close() // nothing is buffered that could be lost
 	delete(r.ports, name)
 }
 
@@ -192,7 +260,10 @@ func (r *run) closeAll() {
 // tick does what is due.
 func (r *run) tick(now time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(r.ports)) {
-		r.ports[name].repeat(now)
+		r.due(r.ports[name], now)
+	}
+	if !r.sampleAt.IsZero() && !now.Before(r.sampleAt) {
+		r.sample(now)
 	}
 	if !r.settleAt.IsZero() && !now.Before(r.settleAt) {
 		r.settle(now)
@@ -202,12 +273,41 @@ func (r *run) tick(now time.Time) {
 			r.ring()
 		}
 	}
+	if r.changed {
+		r.changed = false
+		r.publishWaits()
+	}
+}
+
+// due does for each claim on a port what is due for it, in order of addresses.
+func (r *run) due(p *port, now time.Time) {
+	if p.next.IsZero() || now.Before(p.next) {
+		return
+	}
+	var due []netip.Addr
+	for addr, t := range p.tenures {
+		if !t.due.IsZero() && !now.Before(t.due) {
+			due = append(due, addr)
+		}
+	}
+	slices.SortFunc(due, netip.Addr.Compare)
+	for _, addr := range due {
+		r.step(p, addr, p.tenures[addr], now)
+	}
+	p.next = time.Time{}
+	for _, t := range p.tenures {
+		p.next = earlier(p.next, t.due)
+	}
 }
 
 // sleep returns how long nothing is due. It is asked after every event, so it
 // does not go through the claims.
 func (r *run) sleep(now time.Time) time.Duration {
 	next := earlier(now.Add(time.Hour), r.settleAt)
+	if len(r.ports) > 0 {
+		next = now.Add(pulse)
+	}
+	next = earlier(next, r.sampleAt)
 	for _, p := range r.ports {
 		next = earlier(next, p.next)
 	}

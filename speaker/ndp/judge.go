@@ -29,11 +29,11 @@ func judge(m message, at l2.Station) (l2.Verdict, netip.Addr) {
 	case at.Overhears(m.to):
 	case at.Own(m.from) || at.Own(m.mac):
 		// Also where a switch answers in our stead, with our hardware address.
-	case at.Claims(m.source):
+	case at.Follows(m.source):
 		return l2.Disputed, m.source // whatever it is about
-	case !at.Claims(m.target):
-	case m.advertises:
+	case m.advertises && at.Follows(m.target):
 		return l2.Disputed, m.target
+	case m.advertises, !at.Claims(m.target):
 	case m.source.IsUnspecified():
 		return l2.Wanted, m.target // RFC 4862 §5.4.2: a probe
 	default:

@@ -26,6 +26,8 @@ var language = l2test.Language{
 	},
 	Answer:   answered,
 	Greeting: func(us l2.MAC, addr string) []string { return []string{defended(us, addr)} },
+	Probe:    func(us l2.MAC, addr string) string { return text(solicit(us, "::", addr).wire()) },
+	IsProbe:  func(said string) bool { return strings.Contains(said, " probes ") },
 	Claim:    func(host l2.MAC, addr string) []byte { return advertise(host, addr).wire() },
 	Defence:  defended,
 	Promises: promises,
@@ -119,10 +121,18 @@ func answered(us, host l2.MAC, target, asker string) string {
 
 func defended(us l2.MAC, addr string) string { return text(advertise(us, addr).wire()) }
 
-// text prints the frame of an advertisement that has one option, or bytes:
+// text prints the frame of an advertisement that has one option, or of a probe,
+// or bytes:
 //
 //	02:…:01>33:33:00:00:00:01 2001:db8::1>ff02::1 advert 2001:db8::1 at 02:…:01 [override]
+//	02:…:01>33:33:ff:00:00:01 probes 2001:db8::1
 func text(b []byte) string {
+	if len(b) == 78 && b[54] == 135 {
+		target := netip.AddrFrom16([16]byte(b[62:])).String()
+		if slices.Equal(b, solicit(l2.MAC(b[6:]), "::", target).wire()) {
+			return fmt.Sprintf("%s>%s probes %s", l2.MAC(b[6:]), l2.MAC(b), target)
+		}
+	}
 	if len(b) != 86 || !slices.Equal(b[12:22], []byte{0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255}) || b[54] != 136 ||
 		b[55] != 0 || slowSum(b) != 0xffff || !slices.Equal(b[59:62], make([]byte, 3)) || b[78] != 2 || b[79] != 1 {
 		return fmt.Sprintf("% x", b)

@@ -23,5 +23,6 @@ var protocol = l2.Protocol{
 		frame, err := announcement(addr, us)
 		return [][]byte{frame}, err
 	},
+	Probe:   probe,
 	Defence: announcement,
 }

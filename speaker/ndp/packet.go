@@ -169,32 +169,56 @@ func answer(m message, us l2.MAC) ([]byte, error) {
 	if m.source.IsUnspecified() {
 		return announcement(m.target, us)
 	}
-	return encode(us, m.mac, m.source, ndp.NeighborAdvertisement{Solicited: true, Override: true, TargetAddress: m.target})
+	return inform(us, m.mac, m.source, ndp.NeighborAdvertisement{Solicited: true, Override: true, TargetAddress: m.target})
 }
 
 // announcement returns the unsolicited advertisement of RFC 4861 §7.2.6. With
 // Override it replaces what neighbours believed.
 func announcement(addr netip.Addr, us l2.MAC) ([]byte, error) {
-	return encode(us, allNodesMAC, allNodes, ndp.NeighborAdvertisement{Override: true, TargetAddress: addr})
+	return inform(us, allNodesMAC, allNodes, ndp.NeighborAdvertisement{Override: true, TargetAddress: addr})
 }
 
-// encode returns the frame of an advertisement. Its source is the address that
-// it is about, as it is where that is bound to a link (net/ipv6/ndisc.c,
+// probe returns the solicitation of RFC 4862 §5.4.2: has anybody got addr? It
+// comes from nobody, so that nobody learns anything from it.
+func probe(addr netip.Addr, us l2.MAC) ([]byte, error) {
+	group := solicitedNode(addr)
+	return encode(frame{us, multicastMAC(group), netip.IPv6Unspecified(), group}, &ndp.NeighborSolicitation{TargetAddress: addr})
+}
+
+// inform returns the frame of an advertisement. Its source is the address
+// that it is about, as it is where that is bound to a link (net/ipv6/ndisc.c,
 // ndisc_send_na).
-func encode(us, to l2.MAC, destination netip.Addr, na ndp.NeighborAdvertisement) ([]byte, error) {
+func inform(us, to l2.MAC, destination netip.Addr, na ndp.NeighborAdvertisement) ([]byte, error) {
 	na.Options = []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: us[:]}}
-	message, err := ndp.MarshalMessage(&na)
+	return encode(frame{us, to, na.TargetAddress, destination}, &na)
+}
+
+// A frame says from where to where a message goes.
+type frame struct {
+	us, to              l2.MAC
+	source, destination netip.Addr
+}
+
+// multicastMAC is where the packets of a multicast group go to (RFC 2464 §7).
+func multicastMAC(group netip.Addr) l2.MAC {
+	a := group.As16()
+	return l2.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
+}
+
+// encode returns the frame of a message.
+func encode(h frame, m ndp.Message) ([]byte, error) {
+	message, err := ndp.MarshalMessage(m)
 	if err != nil {
 		return nil, err
 	}
 	f := make([]byte, offICMP+len(message))
-	copy(f, to[:])
-	copy(f[6:], us[:])
+	copy(f, h.to[:])
+	copy(f[6:], h.us[:])
 	binary.BigEndian.PutUint16(f[offEtherType:], etherType)
 	f[offIP] = 6 << 4
 	binary.BigEndian.PutUint16(f[offPayloadLength:], uint16(len(message)))
 	f[offNextHeader], f[offHopLimit] = nextHeader, hopLimit
-	source, dest := na.TargetAddress.As16(), destination.As16()
+	source, dest := h.source.As16(), h.destination.As16()
 	copy(f[offSource:], source[:])
 	copy(f[offDestination:], dest[:])
 	copy(f[offICMP:], message)

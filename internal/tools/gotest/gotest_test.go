@@ -28,16 +28,18 @@ func TestScribeShowsWhatFailedAndNothingElse(t *testing.T) {
 	if err := s.read(strings.NewReader(events)); err != nil {
 		t.Fatal(err)
 	}
+	s.complaints()
 	want := "    a_test.go:5: one is not two\n" +
 		"FAIL\tp\t0.2s\n" +
 		"panic: test timed out\n" +
-		"not an event\n"
+		"not an event\n" +
+		"  failed: p TestBad: a_test.go:5: one is not two\n"
 	if out.String() != want {
 		t.Errorf("printed:\n%s\nwant:\n%s", out.String(), want)
 	}
 	wantOutcomes := []outcome{
 		{"p", "TestGood", "pass", ""},
-		{"p", "TestBad", "fail", ""},
+		{"p", "TestBad", "fail", "a_test.go:5: one is not two"},
 		{"p", "TestIPVS", "skip", "finding IPVS: no such file"},
 	}
 	if !slices.Equal(s.outcomes, wantOutcomes) {

@@ -61,6 +61,7 @@ func run(args []string, file string, each bool, out io.Writer) error {
 	s := scribe{out: out, each: each, lines: map[key][]string{}}
 	readErr := s.read(events)
 	testErr := test.Wait()
+	s.complaints()
 	return errors.Join(testErr, readErr, writeOutcomes(file, s.outcomes))
 }
 

@@ -16,7 +16,7 @@ type outcome struct {
 	Package string
 	Test    string
 	Outcome string // pass, fail or skip
-	Reason  string `json:",omitempty"` // of a skip
+	Reason  string `json:",omitempty"` // of a skip or failure
 }
 
 // neverRan returns the tests that were skipped in every run, in order, and the

@@ -79,6 +79,7 @@ func (s *scribe) end(k key, e event) {
 	switch e.Action {
 	case "fail":
 		fmt.Fprint(s.out, strings.Join(s.lines[k], ""))
+		o.Reason = complaint(s.lines[k])
 	case "skip":
 		o.Reason = reason(s.lines[k])
 	}
@@ -105,6 +106,26 @@ func (s *scribe) endPackage(name, action string) {
 
 func compareKeys(a, b key) int {
 	return strings.Compare(a.Package+" "+a.Test, b.Package+" "+b.Test)
+}
+
+// complaints prints once more, in a line each, what failed and why: among
+// everything that tests print it may be far up.
+func (s *scribe) complaints() {
+	for _, o := range s.outcomes {
+		if o.Outcome == "fail" {
+			fmt.Fprintf(s.out, "  failed: %s %s: %s\n", o.Package, o.Test, o.Reason)
+		}
+	}
+}
+
+// complaint is the first thing that a failed test said, with its line number.
+func complaint(lines []string) string {
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); strings.Contains(line, "_test.go:") {
+			return line[:min(len(line), 600)]
+		}
+	}
+	return "no reason given"
 }
 
 // reason is what a test said last, before it was skipped: the text of

@@ -23,7 +23,8 @@ import (
 // kernel it refuses sockets on links that are not there, filters what comes
 // in, and fails what is open on a link that goes.
 type fakeNetwork struct {
-	text func([]byte) string
+	text  func([]byte) string
+	probe func(string) bool
 
 	mu     sync.Mutex
 	have   []l2.Link
@@ -45,7 +46,7 @@ func (f *fakeNetwork) Listen(l l2.Link, filter []bpf.Instruction) (l2.Conn, erro
 	if !slices.Contains(f.have, l) {
 		return nil, syscall.ENODEV
 	}
-	c := &fakeConn{text: f.text, in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1)}
+	c := &fakeConn{text: f.text, probe: f.probe, in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1)}
 	if err := c.SetFilter(filter); err != nil {
 		return nil, err
 	}
@@ -97,6 +98,7 @@ var allNodes = netip.MustParseAddr("ff02::1")
 // fakeConn is a packet socket.
 type fakeConn struct {
 	text   func([]byte) string
+	probe  func(string) bool
 	in     chan []byte
 	failed chan error
 	closed chan struct{}
@@ -107,6 +109,7 @@ type fakeConn struct {
 	groups []netip.Addr
 	refuse error // what sending fails with
 	sent   []sent
+	asked  []sent // probes
 }
 
 func (c *fakeConn) SetFilter(filter []bpf.Instruction) error {
@@ -171,6 +174,7 @@ func (c *fakeConn) hear(frame []byte) []string {
 	return c.frames()[before:]
 }
 
+// said is what was sent, but for probes.
 func (c *fakeConn) said() []sent {
 	if c == nil {
 		return nil // no socket says nothing
@@ -216,7 +220,12 @@ func (c *fakeConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	case to.String() != net.HardwareAddr(b[:6]).String():
 		return 0, errors.New("socket address and destination of the frame differ")
 	}
-	c.sent = append(c.sent, sent{time.Now(), c.text(b)})
+	s := sent{time.Now(), c.text(b)}
+	if c.probe(s.frame) {
+		c.asked = append(c.asked, s)
+	} else {
+		c.sent = append(c.sent, s)
+	}
 	return len(b), nil
 }
 
@@ -260,15 +269,25 @@ func (l Language) start(t *testing.T, links ...l2.Link) (*l2.Announcer, *fakeNet
 }
 
 func (l Language) host(links ...l2.Link) *fakeNetwork {
-	return &fakeNetwork{text: l.Text, have: links, socket: map[string]*fakeConn{}}
+	return &fakeNetwork{text: l.Text, probe: l.IsProbe, have: links, socket: map[string]*fakeConn{}}
 }
 
-// mustSync makes a Sync that has to succeed.
+// checked is after what time a claim is known to be nobody else's.
+const checked = 100 * time.Millisecond
+
+// mustSync makes a Sync that has to succeed, and waits until it was asked for
+// what is new.
 func (l Language) mustSync(t *testing.T, a *l2.Announcer, lines ...string) {
 	t.Helper()
 	if err := a.Sync(t.Context(), l.want(lines...)); err != nil {
 		t.Fatalf("Sync(%v) = %v", lines, err)
 	}
+	settle()
+}
+
+// settle waits until what is new is answered for.
+func settle() {
+	time.Sleep(checked)
 	synctest.Wait()
 }
 

@@ -30,6 +30,9 @@ type Language struct {
 	Answer func(us, host l2.MAC, target, asker string) string
 	// Greeting is what is said once for an address.
 	Greeting func(us l2.MAC, addr string) []string
+	// Probe is what is said to find out whether anybody has an address.
+	Probe   func(us l2.MAC, addr string) string
+	IsProbe func(said string) bool
 	// Claim is another host's message that addr is his, Defence the answer.
 	Claim   func(host l2.MAC, addr string) []byte
 	Defence func(us l2.MAC, addr string) string
@@ -95,7 +98,7 @@ func Run(t *testing.T, l Language) {
 		{"Sync before Run is served by Run", Language.syncBeforeRun},
 		{"errors name claim and link", Language.errorsNameClaimAndLink},
 		{"one link that fails does not stop the other", Language.oneLinkFails},
-		{"failed greeting is tried again by the next Sync", Language.failedGreeting},
+		{"failed greeting is tried again", Language.failedGreeting},
 		{"link that changes is greeted again", Language.linkThatChanges},
 		{"unrelated link event sends nothing", Language.unrelatedLinkEvent},
 		{"socket that fails is opened again", Language.socketThatFails},

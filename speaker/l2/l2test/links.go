@@ -44,6 +44,7 @@ func (l Language) linkThatChanges(t *testing.T) {
 				for _, l := range tt.states {
 					f.set(l)
 				}
+				settle()
 				last := tt.states[len(tt.states)-1]
 				c := f.on("eth0")
 				if c == nil {
@@ -92,7 +93,7 @@ func (l Language) socketThatFails(t *testing.T) {
 				}
 			}
 			time.Sleep(rest)
-			synctest.Wait()
+			settle()
 			if c := f.on("eth0"); c == nil || f.opened != i+2 {
 				t.Fatalf("after failure %d: %d sockets opened", i+1, f.opened)
 			} else if diff := cmp.Diff(l.Greeting(us, l.Addr(10)), c.frames()); diff != "" {

@@ -90,12 +90,15 @@ func (l Language) listen(t *testing.T, ns *nettest.Namespace, name string) *pack
 	return c
 }
 
-// Sync makes a Sync that has to succeed.
+// Sync makes a Sync that has to succeed, and waits until everything that it
+// wants is answered for.
 func (p *Pair) Sync(t *testing.T, lines ...string) {
 	t.Helper()
-	if err := p.Announcer.Sync(t.Context(), p.l.want(lines...)); err != nil {
+	want := p.l.want(lines...)
+	if err := p.Announcer.Sync(t.Context(), want); err != nil {
 		t.Fatalf("Sync(%v) = %v", lines, err)
 	}
+	WaitFor(t, "all to be answered for", func() bool { return p.Announcer.Stats().Answered == len(want.Claims) })
 }
 
 // MACOf returns the hardware address of a link.
@@ -129,7 +132,7 @@ func (l Language) until(t *testing.T, c *packet.Conn, last string) []string {
 		}
 		if got := l.Text(b[:n]); got == last {
 			return heard
-		} else if !l.Noise(got) { // of the kernels themselves
+		} else if !l.Noise(got) && !l.IsProbe(got) { // of the kernels themselves, or before
 			heard = append(heard, got)
 		}
 	}

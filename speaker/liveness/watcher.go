@@ -1,0 +1,114 @@
+package liveness
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/herald-lb/herald/internal/loop"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker"
+	"github.com/herald-lb/herald/speaker/bfd"
+)
+
+// A Watcher keeps the sessions of one node. New makes one, Run runs it.
+type Watcher struct {
+	node    string
+	tell    func(map[string]snapshot.Contact)
+	log     *slog.Logger
+	server  *bfd.Server
+	changed loop.Bell
+
+	mu        sync.Mutex
+	plan      map[string]bfd.Peer
+	contacts  map[string]snapshot.Contact // as last told
+	complaint string                      // logged last
+	left      bool
+}
+
+var _ speaker.Follower = (*Watcher)(nil)
+
+// New returns a Watcher for the speaker of node. It tells what changes, from
+// one goroutine at a time; the map is not edited any more.
+func New(node string, tell func(map[string]snapshot.Contact), log *slog.Logger) *Watcher {
+	w := &Watcher{node: node, tell: tell, log: log, changed: loop.NewBell()}
+	w.server = bfd.New(bfd.Options{Changed: w.changed.Ring, Log: log})
+	return w
+}
+
+// Follow implements [speaker.Follower]: it has sessions with the speakers in s.
+// What is wrong with one is logged once; where there is none the Leases count.
+func (w *Watcher) Follow(_ context.Context, s snapshot.Snapshot) error {
+	next := Plan(s, w.node)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if maps.Equal(next, w.plan) {
+		return nil
+	}
+	w.plan = next
+	text := ""
+	if err := w.server.Sync(slices.Collect(maps.Values(next))); err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != w.complaint {
+		w.log.Warn("other speakers are not watched by BFD, only by their Leases", "err", text)
+	}
+	w.complaint = text
+	w.changed.Ring()
+	return nil
+}
+
+// Run keeps the sessions until ctx ends.
+func (w *Watcher) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.server.Run(ctx) })
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-w.changed:
+				w.report()
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// report tells what has changed.
+func (w *Watcher) report() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.left {
+		return // it is us who have closed the sessions
+	}
+	next := Contacts(w.plan, w.server.Sessions(), w.contacts)
+	if maps.Equal(next, w.contacts) {
+		return
+	}
+	for _, node := range slices.Sorted(maps.Keys(next)) {
+		switch was, is := w.contacts[node], next[node]; {
+		case was == is:
+		case is == snapshot.Lost:
+			w.log.Info("a speaker does not answer any more", "of", node)
+		case is == snapshot.Left:
+			w.log.Info("a speaker leaves", "of", node)
+		case is == snapshot.Reached && was != snapshot.Untried:
+			w.log.Info("a speaker answers again", "of", node)
+		}
+	}
+	w.contacts = next
+	w.tell(next)
+}
+
+// Leave tells the others that this speaker goes, on purpose.
+func (w *Watcher) Leave() {
+	w.mu.Lock()
+	w.left = true
+	w.mu.Unlock()
+	w.server.Leave()
+}
