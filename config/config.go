@@ -8,6 +8,7 @@ package config
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -88,7 +89,20 @@ type Layer2 struct {
 	Enabled      bool
 	Interfaces   []string // names or globs (path.Match); none means every link whose subnet holds the address
 	NodeSelector string   // "" selects all nodes
+	PreferNodes  []string // selectors, the first is liked best
+	// Failback is for how long a node that is elected leaves an address to
+	// another that has it and can go on; FailbackNever for as long as that can.
+	Failback time.Duration
+	// Refresh is how often an address is greeted though nothing has changed; 0
+	// for never.
+	Refresh time.Duration
 }
+
+// How long a node waits before it takes an address back.
+const (
+	FailbackDelay = 5 * time.Minute
+	FailbackNever = time.Duration(math.MaxInt64)
+)
 
 // Steer says who leads a packet that has arrived at a node to a backend.
 type Steer string

@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"net/netip"
+	"time"
 )
 
 // A Claim is one address that this node answers for on one of its links.
@@ -20,8 +21,19 @@ type Announcements struct {
 	// announces one already, it goes on until the other has said that he does:
 	// so nobody is left without an answer on the way.
 	Others []Claim // by Addr, Link
+	// Terms are those of claims that have other than the zero ones.
+	Terms map[Claim]Terms
 	// Peers are the other speakers that share a segment with this one.
 	Peers []Peer // by Node
+}
+
+// Terms are how an address is announced.
+type Terms struct {
+	// Failback is for how long another speaker that has the address, and can go
+	// on, is left alone; 0 for not at all.
+	Failback time.Duration
+	// Refresh is how often it is greeted though nothing has changed; 0 for never.
+	Refresh time.Duration
 }
 
 // A Peer is the speaker of another node, as it shows on the wire.
@@ -31,6 +43,8 @@ type Peer struct {
 	// Alive is whether it is well, as far as is known here. What one that is
 	// not answers for on the wire is not taken from it.
 	Alive bool
+	// Leaving is whether it wants to be relieved of what it announces.
+	Leaving bool
 }
 
 // An Announcer tells the network what a node announces.

@@ -88,3 +88,90 @@ func BenchmarkElect(b *testing.B) {
 		Elect(vip, nodes)
 	}
 }
+
+// everybody gives all of nodes for each address.
+func everybody(addrs []netip.Addr, nodes []string) map[netip.Addr][]string {
+	all := map[netip.Addr][]string{}
+	for _, a := range addrs {
+		all[a] = nodes
+	}
+	return all
+}
+
+func TestNoNodeHasMoreThanAQuarterAboveTheMean(t *testing.T) {
+	for _, tt := range []struct{ nodes, addrs, most int }{
+		{3, 500, 209}, {10, 10000, 1250}, {250, 10000, 50}, {250, 250, loadFew}, {1, 100, 125},
+	} {
+		nodes := nodeNames(tt.nodes)
+		load := map[string]int{}
+		for addr, owner := range electAll(everybody(vips(tt.addrs), nodes)) {
+			if !slices.Contains(nodes, owner) {
+				t.Fatalf("%s is at %q", addr, owner)
+			}
+			load[owner]++
+		}
+		for node, n := range load {
+			if n > tt.most {
+				t.Errorf("of %d addresses on %d nodes %s has %d, want at most %d", tt.addrs, tt.nodes, node, n, tt.most)
+			}
+		}
+	}
+}
+
+// An address that is bound to full nodes goes to the best of them all the same.
+func TestWhoCanOnlyBeOnFullNodesIsThere(t *testing.T) {
+	addrs := vips(200)
+	all := everybody(addrs, nodeNames(10))
+	for _, a := range addrs[:100] {
+		all[a] = []string{"node-003"}
+	}
+	owners := electAll(all)
+	for _, a := range addrs[:100] {
+		if owners[a] != "node-003" {
+			t.Errorf("%s is at %q", a, owners[a])
+		}
+	}
+}
+
+// With few addresses the election is Elect, so that one that comes or goes moves
+// no other; with many, hardly any.
+func TestAnAddressThatComesMovesHardlyAnyOther(t *testing.T) {
+	for _, tt := range []struct{ nodes, addrs, moves int }{
+		{3, 40, 0}, {10, 60, 0}, {10, 2000, 20}, {250, 10000, 100},
+	} {
+		addrs, nodes := vips(tt.addrs+1), nodeNames(tt.nodes)
+		before := electAll(everybody(addrs[:tt.addrs], nodes))
+		after := electAll(everybody(addrs, nodes))
+		moves := 0
+		for a, owner := range before {
+			if after[a] != owner {
+				moves++
+			}
+			if tt.moves == 0 && owner != Elect(a, nodes) {
+				t.Errorf("%s is at %s, want %s", a, owner, Elect(a, nodes))
+			}
+		}
+		if moves > tt.moves {
+			t.Errorf("%d of %d addresses on %d nodes have moved, want at most %d", moves, tt.addrs, tt.nodes, tt.moves)
+		}
+	}
+}
+
+// A node that goes gives up its own addresses, and hardly any other moves.
+func TestANodeThatGoesMovesLittleElse(t *testing.T) {
+	addrs, nodes := vips(2000), nodeNames(10)
+	before := electAll(everybody(addrs, nodes))
+	after := electAll(everybody(addrs, slices.Delete(slices.Clone(nodes), 4, 5)))
+	own, others := 0, 0
+	for a, owner := range before {
+		switch {
+		case owner == nodes[4]:
+			own++
+		case after[a] != owner:
+			others++
+		}
+	}
+	if others > own/5 {
+		t.Errorf("%d addresses of other nodes have moved, of the lost one %d", others, own)
+	}
+}

@@ -18,30 +18,25 @@ import (
 // All Services on one address have one owner, because the owner is elected
 // for the address and not for the Service.
 func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcements {
-	nodes := make(map[string]snapshot.Node, len(s.Nodes))
-	for _, n := range s.Nodes {
-		nodes[n.Name] = n
-	}
 	plan := Announcements{Node: me, Peers: others(s, me)}
 	var self snapshot.Speaker
 	if i := slices.IndexFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == me }); i >= 0 {
 		self = s.Speakers[i]
 	}
-	for addr, services := range wanted(s.Services) {
-		pool := s.Config.PoolOf(addr)
-		if !pool.Layer2.Enabled || pool.Steer == config.SteerIPVS && !ready[addr] {
-			continue
-		}
-		t := newTarget(addr, pool, services)
-		links := candidates(s.Speakers, nodes, t)
-		if len(links) == 0 || self.Node == "" {
-			continue
-		}
-		if Elect(addr, names(links)) == me {
-			i := slices.IndexFunc(links, func(l candidate) bool { return l.node == me })
-			plan.Claims = append(plan.Claims, Claim{Addr: addr, Link: links[i].link})
-		} else if link, ok := serves(self, t); ok {
-			plan.Others = append(plan.Others, Claim{Addr: addr, Link: link})
+	if self.Node == "" {
+		return plan
+	}
+	targets, nodes := elections(s)
+	for addr, owner := range electAll(nodes) {
+		t := targets[addr]
+		link, ok := serves(self, t)
+		switch claim := (Claim{Addr: addr, Link: link}); {
+		case !ok || t.pool.Steer == config.SteerIPVS && !ready[addr]:
+		case owner == me:
+			plan.Claims = append(plan.Claims, claim)
+			plan.terms(claim, t.pool.Layer2)
+		default:
+			plan.Others = append(plan.Others, claim)
 		}
 	}
 	for _, claims := range [][]Claim{plan.Claims, plan.Others} {
@@ -52,6 +47,45 @@ func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcemen
 	return plan
 }
 
+// terms notes those of a claim.
+func (a *Announcements) terms(c Claim, l config.Layer2) {
+	if t := (Terms{l.Failback, l.Refresh}); t != (Terms{}) {
+		if a.Terms == nil {
+			a.Terms = map[Claim]Terms{}
+		}
+		a.Terms[c] = t
+	}
+}
+
+// elections returns the addresses that somebody can announce on layer 2, and
+// the nodes that one is elected of for each.
+func elections(s snapshot.Snapshot) (map[netip.Addr]target, map[netip.Addr][]string) {
+	known := make(map[string]snapshot.Node, len(s.Nodes))
+	for _, n := range s.Nodes {
+		known[n.Name] = n
+	}
+	on := wanted(s.Services)
+	targets, nodes := make(map[netip.Addr]target, len(on)), make(map[netip.Addr][]string, len(on))
+	last := map[string][]string{} // by pool: most addresses of one have the same
+	for addr, services := range on {
+		pool := s.Config.PoolOf(addr)
+		if !pool.Layer2.Enabled {
+			continue
+		}
+		t := newTarget(addr, pool, services)
+		list := candidates(s.Speakers, known, t)
+		if len(list) == 0 {
+			continue
+		}
+		if slices.Equal(list, last[pool.Name]) {
+			list = last[pool.Name]
+		}
+		last[pool.Name] = list
+		targets[addr], nodes[addr] = t, list
+	}
+	return targets, nodes
+}
+
 // others returns the speakers of other nodes, as they show on the wire.
 func others(s snapshot.Snapshot, me string) []Peer {
 	var peers []Peer
@@ -60,7 +94,7 @@ func others(s snapshot.Snapshot, me string) []Peer {
 			if sp.Node == me {
 				continue
 			}
-			p := Peer{Node: sp.Node, Alive: alive}
+			p := Peer{Node: sp.Node, Alive: alive, Leaving: sp.Leaving}
 			for _, l := range sp.Links {
 				if l.MAC != [6]byte{} { // it has not said
 					p.MACs = append(p.MACs, l.MAC)
@@ -77,7 +111,7 @@ func others(s snapshot.Snapshot, me string) []Peer {
 
 // wanted returns the Services on each address that has been assigned by Herald.
 func wanted(services []snapshot.Service) map[netip.Addr][]snapshot.Service {
-	on := map[netip.Addr][]snapshot.Service{}
+	on := make(map[netip.Addr][]snapshot.Service, len(services))
 	for _, svc := range services {
 		if !svc.Served || !svc.Ours || svc.Closed {
 			continue
@@ -110,37 +144,36 @@ func newTarget(addr netip.Addr, pool config.Pool, services []snapshot.Service) t
 	return t
 }
 
-// A candidate is a node that could announce a target, and on which link.
-type candidate struct{ node, link string }
-
-// candidates returns the nodes that could announce t, by name. A speaker that
-// is leaving counts only where no other is left: an address that is served by
-// its last node is served until the end.
-func candidates(speakers []snapshot.Speaker, nodes map[string]snapshot.Node, t target) []candidate {
-	var staying, leaving []candidate
+// candidates returns the nodes that could announce t, of those that its pool
+// likes best. A speaker that is leaving counts only where no other is left: an
+// address that is served by its last node is served until the end.
+func candidates(speakers []snapshot.Speaker, nodes map[string]snapshot.Node, t target) []string {
+	var staying, leaving []string
 	for _, sp := range speakers {
-		link, ok := able(sp, nodes, t)
 		switch {
-		case !ok:
+		case !able(sp, nodes, t):
 		case sp.Leaving:
-			leaving = append(leaving, candidate{sp.Node, link})
+			leaving = append(leaving, sp.Node)
 		default:
-			staying = append(staying, candidate{sp.Node, link})
+			staying = append(staying, sp.Node)
 		}
 	}
-	if len(staying) > 0 {
-		return t.best(staying)
+	if len(staying) == 0 {
+		staying = leaving
 	}
-	return t.best(leaving)
+	return t.liked(t.best(staying), nodes)
 }
 
 // best returns those of cs that can serve every Service on the address or, if
 // none can, all of cs: where Services of policy Cluster and Local share it, a
 // node without endpoints of the latter would leave them out.
-func (t target) best(cs []candidate) []candidate {
-	all := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool {
+func (t target) best(cs []string) []string {
+	if len(t.local) == 0 {
+		return cs
+	}
+	all := slices.DeleteFunc(slices.Clone(cs), func(node string) bool {
 		return slices.ContainsFunc(t.local, func(svc snapshot.Service) bool {
-			return len(svc.Endpoints) > 0 && len(steer.Usable(svc, c.node)) == 0
+			return len(svc.Endpoints) > 0 && len(steer.Usable(svc, node)) == 0
 		})
 	})
 	if len(all) > 0 {
@@ -149,16 +182,27 @@ func (t target) best(cs []candidate) []candidate {
 	return cs
 }
 
-// able reports whether sp could announce t, and on which of its links.
-func able(sp snapshot.Speaker, nodes map[string]snapshot.Node, t target) (link string, ok bool) {
+// liked returns those of cs that the pool likes best.
+func (t target) liked(cs []string, nodes map[string]snapshot.Node) []string {
+	if len(cs) == 0 || len(t.pool.Layer2.PreferNodes) == 0 {
+		return cs
+	}
+	rank := func(node string) int { return nodes[node].Ranks[t.pool.Name] }
+	least := rank(slices.MinFunc(cs, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) }))
+	return slices.DeleteFunc(slices.Clone(cs), func(node string) bool { return rank(node) > least })
+}
+
+// able reports whether sp could announce t.
+func able(sp snapshot.Speaker, nodes map[string]snapshot.Node, t target) bool {
 	node, known := nodes[sp.Node]
 	if !known || node.Excluded != "" {
-		return "", false
+		return false
 	}
 	if t.pool.Name != "" && !slices.Contains(node.Announces, t.pool.Name) {
-		return "", false
+		return false
 	}
-	return serves(sp, t)
+	_, ok := serves(sp, t)
+	return ok
 }
 
 // serves reports whether what comes for t to the node of sp gets to where it
@@ -198,12 +242,4 @@ func allowed(name string, globs []string) bool {
 		}
 	}
 	return len(globs) == 0
-}
-
-func names(cs []candidate) []string {
-	out := make([]string, 0, len(cs))
-	for _, c := range cs {
-		out = append(out, c.node)
-	}
-	return out
 }

@@ -81,14 +81,6 @@ func anySteers(s snapshot.Snapshot) string {
 // Owner returns the node that announces addr on layer 2, once its rows stand
 // there, and those that could, by name; "" if nobody does.
 func Owner(s snapshot.Snapshot, addr netip.Addr) (winner string, nodes []string) {
-	services, pool := wanted(s.Services)[addr], s.Config.PoolOf(addr)
-	if len(services) == 0 || !pool.Layer2.Enabled {
-		return "", nil
-	}
-	known := make(map[string]snapshot.Node, len(s.Nodes))
-	for _, n := range s.Nodes {
-		known[n.Name] = n
-	}
-	nodes = names(candidates(s.Speakers, known, newTarget(addr, pool, services)))
-	return Elect(addr, nodes), nodes
+	_, nodesOf := elections(s)
+	return electAll(nodesOf)[addr], nodesOf[addr]
 }

@@ -192,5 +192,23 @@ func (r *reader) layer2(a *Announce) config.Layer2 {
 		l2.Interfaces = append(l2.Interfaces, string(pattern))
 	}
 	l2.NodeSelector = r.selector("spec.announce.layer2.nodeSelector", a.Layer2.NodeSelector)
+	for i, s := range a.Layer2.PreferNodes {
+		l2.PreferNodes = append(l2.PreferNodes, r.selector(fmt.Sprintf("spec.announce.layer2.preferNodes[%d]", i), &s))
+	}
+	switch a.Layer2.Failback {
+	case "", FailbackImmediate:
+	case FailbackDelayed:
+		l2.Failback = config.FailbackDelay
+	case FailbackNever:
+		l2.Failback = config.FailbackNever
+	default:
+		r.invalid("spec.announce.layer2.failback", fmt.Sprintf("%q: write Immediate, Delayed or Never", a.Layer2.Failback))
+	}
+	switch d := a.Layer2.GratuitousInterval.Duration; {
+	case d != 0 && (d < time.Second || d > 24*time.Hour):
+		r.invalid("spec.announce.layer2.gratuitousInterval", fmt.Sprintf("%s is no time from 1s to 24h: write hours, minutes and seconds, as in 30s or 5m", d))
+	default:
+		l2.Refresh = d
+	}
 	return l2
 }

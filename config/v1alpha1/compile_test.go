@@ -147,6 +147,11 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 	o.Spec.Announce = &Announce{Layer2: &Layer2{
 		Interfaces:   []InterfacePattern{"eth0", "bond*"},
 		NodeSelector: &Selector{metav1.LabelSelector{MatchLabels: map[string]string{"rack": "a"}}},
+		PreferNodes: []Selector{
+			{metav1.LabelSelector{MatchLabels: map[string]string{"uplink": "fast"}}},
+			{metav1.LabelSelector{MatchLabels: map[string]string{"uplink": "slow"}}},
+		},
+		Failback: FailbackDelayed, GratuitousInterval: metav1.Duration{Duration: time.Minute},
 	}}
 	o.Spec.Steer, o.Spec.Backends, o.Spec.Scheduler = SteerServiceProxy, BackendsNodePort, "mh"
 	o.Spec.KeepClientIP, o.Spec.SchedulerFlags = new(bool), []SchedulerFlag{"mh-port"}
@@ -157,7 +162,10 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 		ReuseAfter:        time.Hour,
 		NamespaceSelector: "team=shop",
 		ServiceSelector:   "!retired,tier in (edge,inner)",
-		Layer2:            config.Layer2{Enabled: true, Interfaces: []string{"eth0", "bond*"}, NodeSelector: "rack=a"},
+		Layer2:            config.Layer2{
+			Enabled: true, Interfaces: []string{"eth0", "bond*"}, NodeSelector: "rack=a",
+			PreferNodes: []string{"uplink=fast", "uplink=slow"}, Failback: config.FailbackDelay, Refresh: time.Minute,
+		},
 		Steer:             config.SteerServiceProxy,
 		Backends:          config.BackendsNodePort,
 		Scheduler:         "mh",

@@ -291,7 +291,50 @@ type Layer2 struct {
 	//
 	// +optional
 	NodeSelector *Selector `json:"nodeSelector,omitempty"`
+
+	// PreferNodes selects, by their labels, the nodes that should announce
+	// rather than others that may: those of the first selector that selects any
+	// that can, then those of the second, and so on. Nodes that none selects
+	// come last. What nodes are equal in is shared out among them.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	PreferNodes []Selector `json:"preferNodes,omitempty"`
+
+	// Failback says when a node that could not announce and can again takes its
+	// addresses back. Immediate: at once. Delayed: when it has been able to for
+	// five minutes. Never: when the node that has them cannot announce any more.
+	// The latter two hold for all moves to another node but those from a node
+	// that cannot go on.
+	//
+	// +optional
+	// +kubebuilder:default=Immediate
+	Failback Failback `json:"failback,omitempty"`
+
+	// GratuitousInterval is how often an address is announced to everybody though
+	// nothing has changed, for hosts that forget too late or are never told.
+	// Without it only changes are. In hours, minutes and seconds, as in 30s or
+	// 5m; from 1s to 24h.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}[hms])+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="is no time from 1s to 24h: write hours, minutes and seconds, as in 30s or 5m"
+	GratuitousInterval metav1.Duration `json:"gratuitousInterval,omitzero"`
 }
+
+// Failback says when an address goes back to the node that it belongs to.
+//
+// +kubebuilder:validation:Enum=Immediate;Delayed;Never
+type Failback string
+
+// The ways to fail back.
+const (
+	FailbackImmediate Failback = "Immediate"
+	FailbackDelayed   Failback = "Delayed"
+	FailbackNever     Failback = "Never"
+)
 
 // An InterfacePattern is the name of a network interface or a pattern of names.
 //

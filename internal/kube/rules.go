@@ -18,6 +18,7 @@ type rules struct {
 	namespaces labels.Selector
 	services   labels.Selector
 	nodes      labels.Selector
+	liked      []labels.Selector // nodes, the best first
 }
 
 // compileRules returns the selectors of every pool, by name.
@@ -25,12 +26,17 @@ func compileRules(c config.Config) []rules {
 	out := make([]rules, 0, len(c.Pools))
 	for _, p := range c.Pools {
 		out = append(out, rules{
-			pool:       p.Name,
-			text:       strings.Join([]string{p.NamespaceSelector, p.ServiceSelector, p.Layer2.NodeSelector}, "\n"),
+			pool: p.Name,
+			text: strings.Join(append([]string{p.NamespaceSelector, p.ServiceSelector, p.Layer2.NodeSelector},
+				p.Layer2.PreferNodes...), "\n"),
 			namespaces: selector(p.NamespaceSelector),
 			services:   selector(p.ServiceSelector),
 			nodes:      selector(p.Layer2.NodeSelector),
 		})
+		for _, text := range p.Layer2.PreferNodes {
+			r := &out[len(out)-1]
+			r.liked = append(r.liked, selector(text))
+		}
 	}
 	return out
 }
@@ -76,6 +82,26 @@ func announcedFrom(all []rules, node map[string]string) []string {
 		}
 	}
 	return out
+}
+
+// ranksOf returns how well pools like a node with these labels; nil if none likes
+// some nodes better than others.
+func ranksOf(all []rules, node map[string]string) map[string]int {
+	var ranks map[string]int
+	for _, r := range all {
+		if len(r.liked) == 0 {
+			continue
+		}
+		if ranks == nil {
+			ranks = map[string]int{}
+		}
+		i := slices.IndexFunc(r.liked, func(s labels.Selector) bool { return s.Matches(labels.Set(node)) })
+		if i < 0 {
+			i = len(r.liked)
+		}
+		ranks[r.pool] = i
+	}
+	return ranks
 }
 
 func condition(c metav1.Condition) snapshot.Condition {

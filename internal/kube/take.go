@@ -143,6 +143,7 @@ func (s *Source) takeNodes() {
 		if n, ok := obj.(*corev1.Node); ok {
 			next := node(n)
 			next.Announces = announcedFrom(s.rules, n.Labels)
+			next.Ranks = ranksOf(s.rules, n.Labels)
 			byName[n.Name] = next
 		}
 	}

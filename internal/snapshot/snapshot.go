@@ -204,6 +204,9 @@ type Node struct {
 	Excluded string
 	// Announces names the pools whose layer-2 node selector matches, sorted.
 	Announces []string
+	// Ranks is how well it is liked by those pools that like some nodes better
+	// than others: 0 is best.
+	Ranks map[string]int
 }
 
 // A Speaker is what the speaker of one node has made known of itself.

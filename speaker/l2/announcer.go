@@ -147,6 +147,7 @@ type claims struct {
 type place struct {
 	seat    *seat
 	elected bool // or else it is another's, who has not taken it yet
+	terms   speaker.Terms
 }
 
 // A seat outlasts the plans that have its claim.
@@ -156,8 +157,8 @@ type seat struct {
 
 // A peer is another speaker.
 type peer struct {
-	node  string
-	alive bool
+	node           string
+	alive, leaving bool
 }
 
 // newClaims keeps the claims of want that p speaks for, and the seats of last.
@@ -172,12 +173,12 @@ func newClaims(p Protocol, want speaker.Announcements, last *claims) *claims {
 		if s == nil {
 			s = &seat{}
 		}
-		c.add(claim, place{s, true})
+		c.add(claim, place{s, true, want.Terms[claim]})
 	}
 	for _, claim := range want.Others {
 		s := last.set[claim].seat
 		if s != nil && s.answers.Load() && c.set[claim].seat == nil {
-			c.add(claim, place{s, false})
+			c.add(claim, place{seat: s})
 		}
 	}
 	for _, addrs := range c.links {
@@ -185,7 +186,7 @@ func newClaims(p Protocol, want speaker.Announcements, last *claims) *claims {
 	}
 	for _, other := range want.Peers {
 		for _, mac := range other.MACs {
-			c.peers[mac] = peer{other.Node, other.Alive}
+			c.peers[mac] = peer{other.Node, other.Alive, other.Leaving}
 		}
 	}
 	return c

@@ -101,6 +101,10 @@ func (p *port) claim(addrs []netip.Addr, live *claims, now time.Time) error {
 			t = &tenure{seat: at.seat, due: now}
 			p.tenures[addr] = t
 		}
+		if t.terms != at.terms && t.elected && t.stage == owning && t.due.IsZero() {
+			t.due = now // the refresh begins
+		}
+		t.terms = at.terms
 		switch {
 		case t.elected == at.elected:
 		case !at.elected: // he who is has time to say so

@@ -37,6 +37,9 @@ const (
 	cededPause                  = 500 * time.Millisecond
 	ceded, cededMax             = 5 * time.Second, 5 * time.Minute
 	cededFirstMin, cededFirstTo = 50 * time.Millisecond, 150 * time.Millisecond
+	// One that is left alone for as long as the pool says: should he fall silent,
+	// it is missed by this.
+	patientPause = 300 * time.Millisecond
 	// lingerPause is how often one that goes on for another asks for him.
 	lingerPause, lingerPauseMax = 500 * time.Millisecond, 5 * time.Second
 	// retry is when a packet is sent again that could not be sent.
@@ -63,9 +66,12 @@ const (
 type tenure struct {
 	seat    *seat
 	elected bool // or else it is only kept until another has taken it
+	terms   speaker.Terms
 	stage   stage
 	due     time.Time // when something is to be done next; zero for never
 	sent    int       // probes while checking, greetings while owning
+	// patient is since when another speaker is left alone that has it.
+	patient time.Time
 	// asked is when a probe was sent last while owning: an answer to it comes
 	// from somebody who does not know of us.
 	asked time.Time
@@ -110,14 +116,14 @@ func (r *run) step(p *port, addr netip.Addr, t *tenure, now time.Time) {
 // take begins to answer for a claim.
 func (r *run) take(p *port, addr netip.Addr, t *tenure, now time.Time) {
 	r.stopWaiting(p, addr)
-	t.stage, t.sent, t.pause, t.asked = owning, 0, 0, time.Time{}
+	t.stage, t.sent, t.pause, t.asked, t.patient = owning, 0, 0, time.Time{}, time.Time{}
 	t.seat.answers.Store(true)
 	r.greetNext(p, addr, t, now)
 }
 
-// greetNext sends the next greeting of a burst.
+// greetNext sends the next greeting, of a burst or after it.
 func (r *run) greetNext(p *port, addr netip.Addr, t *tenure, now time.Time) {
-	if t.sent > len(gaps) {
+	if t.sent > len(gaps) && t.terms.Refresh == 0 {
 		t.due = time.Time{}
 		return
 	}
@@ -125,9 +131,13 @@ func (r *run) greetNext(p *port, addr netip.Addr, t *tenure, now time.Time) {
 		t.due = now.Add(retry)
 		return
 	}
-	t.due = time.Time{}
-	if t.sent < len(gaps) {
+	switch {
+	case t.sent < len(gaps):
 		t.due = now.Add(gaps[t.sent])
+	case t.terms.Refresh > 0:
+		t.due = now.Add(t.terms.Refresh)
+	default:
+		t.due = time.Time{}
 	}
 	t.sent++
 }
@@ -147,6 +157,8 @@ func (r *run) found(p *port, addr netip.Addr, t *tenure, mac MAC, now time.Time)
 	case !t.elected:
 	case t.rival == mac && now.Before(t.until):
 		r.wait(p, addr, t, mac, cededPause, now)
+	case other.alive && !other.leaving && r.spares(t, now):
+		r.wait(p, addr, t, mac, patientPause, now)
 	case other.alive:
 		r.take(p, addr, t, now) // he gives it up when he hears of it
 	case known:
@@ -154,6 +166,15 @@ func (r *run) found(p *port, addr netip.Addr, t *tenure, mac MAC, now time.Time)
 	default:
 		r.wait(p, addr, t, mac, strangerPause, now)
 	}
+}
+
+// spares is whether another speaker, which has what this node is elected for, is
+// left alone still.
+func (r *run) spares(t *tenure, now time.Time) bool {
+	if t.patient.IsZero() {
+		t.patient = now
+	}
+	return now.Sub(t.patient) < t.terms.Failback
 }
 
 // contested is told that another speaker has what we answer for.
