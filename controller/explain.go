@@ -25,7 +25,7 @@ func ExplainService(s snapshot.Snapshot, key string) (text string, ok bool) {
 		return "", false
 	}
 	svc := s.Services[i]
-	w, _ := world(s, Memory{})
+	w, _ := world(s, Memory{}, quarantines(s, Memory{}, reports{}))
 	grants := ipam.Plan(w)
 	g, planned := grantOf(grants, key)
 	var b strings.Builder
@@ -38,7 +38,7 @@ func ExplainService(s snapshot.Snapshot, key string) (text string, ok bool) {
 		line("not served", "its type is not LoadBalancer, its class is not one of Herald's, or it is being deleted")
 		return b.String(), true
 	case !planned:
-		line("foreign", "%s", serviceStatus(svc, s.Config, nil).Conditions[0].Message)
+		line("foreign", "%s", serviceStatus(svc, s.Config, nil, reports{}).Conditions[0].Message)
 		return b.String(), true
 	}
 	line("asks for", "%s", wish(svc))
@@ -50,6 +50,9 @@ func ExplainService(s snapshot.Snapshot, key string) (text string, ok bool) {
 	}
 	for _, n := range g.Notes {
 		line("note", "%s: %s", n.Reason, n.Detail)
+	}
+	if c, ok := said(svc, Announced); ok {
+		line("announced", "%s: %s", c.Reason, c.Message)
 	}
 	if svc.Invalid != "" {
 		line("invalid", "%s", svc.Invalid)
@@ -154,7 +157,7 @@ func ExplainPool(s snapshot.Snapshot, name string) (text string, ok bool) {
 	if i < 0 {
 		return "", false
 	}
-	w, rests := world(s, Memory{})
+	w, rests := world(s, Memory{}, quarantines(s, Memory{}, reports{}))
 	var b strings.Builder
 	pool, used := s.Config.Pool(name)
 	fmt.Fprintf(&b, "AddressPool %s\n", name)

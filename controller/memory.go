@@ -22,6 +22,8 @@ type Memory struct {
 	// resting are the addresses that rest, whether or not a pool's status has
 	// them yet.
 	resting map[netip.Addr]snapshot.Rest
+	// quarantined are likewise.
+	quarantined []snapshot.Quarantine
 }
 
 // held is what one object, and not another one of its name, has.
@@ -102,8 +104,8 @@ func (m Memory) had(s snapshot.Snapshot) map[string][]netip.Addr {
 
 // remember returns the memory that the next pass starts from. seen is what the
 // snapshot of this one showed; the grants are what is meant to be from now on.
-func remember(s snapshot.Snapshot, seen map[string][]netip.Addr, rests []snapshot.Rest, granted map[string]ipam.Grant) Memory {
-	m := Memory{seen: seen, last: map[string]held{}, resting: make(map[netip.Addr]snapshot.Rest, len(rests))}
+func remember(s snapshot.Snapshot, seen map[string][]netip.Addr, rests []snapshot.Rest, quarantined []snapshot.Quarantine, granted map[string]ipam.Grant) Memory {
+	m := Memory{quarantined: quarantined, seen: seen, last: map[string]held{}, resting: make(map[netip.Addr]snapshot.Rest, len(rests))}
 	for _, svc := range s.Services {
 		if g, ok := granted[svc.Key]; ok && len(g.Addrs) > 0 {
 			m.last[svc.Key] = held{svc.UID, addrsOf(g)}
@@ -129,11 +131,17 @@ func addrsOf(g ipam.Grant) []netip.Addr {
 	return out
 }
 
-// next returns when the first address has rested enough; zero if none rests.
+// next returns when the first address has rested enough, or is out of
+// quarantine; zero if there is none.
 func (m Memory) next() (at time.Time) {
 	for _, r := range m.resting {
 		if at.IsZero() || r.Until.Before(at) {
 			at = r.Until
+		}
+	}
+	for _, q := range m.quarantined {
+		if at.IsZero() || q.Until.Before(at) {
+			at = q.Until
 		}
 	}
 	return at

@@ -16,7 +16,9 @@ import (
 // remember of this one. Without a memory it is as right, but cannot tell that
 // an address was freed or a status wiped.
 func Plan(s snapshot.Snapshot, m Memory) (Statuses, Memory) {
-	w, rests := world(s, m)
+	heard := sortReports(s.Reports)
+	barred := quarantines(s, m, heard)
+	w, rests := world(s, m, barred)
 	grants := ipam.Plan(w)
 	granted := make(map[string]ipam.Grant, len(grants))
 	for _, g := range grants {
@@ -24,7 +26,7 @@ func Plan(s snapshot.Snapshot, m Memory) (Statuses, Memory) {
 	}
 	var out Statuses
 	for _, svc := range s.Services {
-		want := serviceStatus(svc, s.Config, granted)
+		want := serviceStatus(svc, s.Config, granted, heard)
 		if changed(svc, want) {
 			want.Events = events(svc, want)
 			out.Services = append(out.Services, want)
@@ -35,12 +37,12 @@ func Plan(s snapshot.Snapshot, m Memory) (Statuses, Memory) {
 			out.Claims = append(out.Claims, want)
 		}
 	}
-	out.Pools = poolStatuses(s, ipam.Use(w, grants), rests)
-	return out, remember(s, holders(s), rests, granted)
+	out.Pools = poolStatuses(s, ipam.Use(w, grants), rests, barred)
+	return out, remember(s, holders(s), rests, barred, granted)
 }
 
 // serviceStatus returns the status that svc should have.
-func serviceStatus(svc snapshot.Service, c config.Config, grants map[string]ipam.Grant) ServiceStatus {
+func serviceStatus(svc snapshot.Service, c config.Config, grants map[string]ipam.Grant, heard reports) ServiceStatus {
 	want := ServiceStatus{Key: svc.Key, UID: svc.UID, Version: svc.Version}
 	grant, planned := grants[svc.Key]
 	switch {
@@ -52,7 +54,7 @@ func serviceStatus(svc snapshot.Service, c config.Config, grants map[string]ipam
 		for _, a := range grant.Addrs {
 			want.Ingress = append(want.Ingress, snapshot.Ingress{Addr: a.Addr, Mode: mode(c, a.Addr)})
 		}
-		want.Conditions = append(verdict(svc, grant), reassigned(svc, grant)...)
+		want.Conditions = slices.Concat(verdict(svc, grant), announced(svc, want.Ingress, c, heard), reassigned(svc, grant))
 	case !svc.Ours || replaced(svc):
 		want.Ingress, want.Leave = svc.Ingress, true // somebody else's, or nobody's
 	}
@@ -153,9 +155,9 @@ func events(svc snapshot.Service, want ServiceStatus) []Event {
 	}
 	now := want.Conditions[0]
 	if len(svc.Conditions) > 0 && svc.Conditions[0] == now && sameAddrs(svc.Ingress, want.Ingress) {
-		return nil
+		return announcedEvents(svc, want)
 	}
-	return []Event{{Warning: now.Reason != Assigned, Reason: now.Reason, Message: now.Message}}
+	return append([]Event{{Warning: now.Reason != Assigned, Reason: now.Reason, Message: now.Message}}, announcedEvents(svc, want)...)
 }
 
 func sameAddrs(a, b []snapshot.Ingress) bool {

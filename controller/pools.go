@@ -11,7 +11,7 @@ import (
 
 // poolStatuses returns the status of every pool that has another one than it
 // should have.
-func poolStatuses(s snapshot.Snapshot, usage []ipam.Usage, rests []snapshot.Rest) []PoolStatus {
+func poolStatuses(s snapshot.Snapshot, usage []ipam.Usage, rests []snapshot.Rest, barred []snapshot.Quarantine) []PoolStatus {
 	used := map[string]ipam.Usage{}
 	for _, u := range usage {
 		used[u.Pool] = u
@@ -22,9 +22,11 @@ func poolStatuses(s snapshot.Snapshot, usage []ipam.Usage, rests []snapshot.Rest
 		want.V4 = snapshot.Count(used[have.Name].V4)
 		want.V6 = snapshot.Count(used[have.Name].V6)
 		want.Resting = restingIn(have.Name, s.Config, rests)
+		want.Conflicts = conflictsIn(have.Name, s.Config, barred)
 		want.Conditions, want.Observed = poolConditions(want, s.Problems), true
 		if have.Observed && want.V4 == have.V4 && want.V6 == have.V6 &&
-			slices.Equal(want.Conditions, have.Conditions) && slices.EqualFunc(want.Resting, have.Resting, sameRest) {
+			slices.Equal(want.Conditions, have.Conditions) && slices.EqualFunc(want.Resting, have.Resting, sameRest) &&
+			slices.EqualFunc(want.Conflicts, have.Conflicts, sameQuarantine) {
 			continue
 		}
 		out = append(out, PoolStatus{PoolStatus: want, Events: poolEvents(have, want)})

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // world turns a snapshot into what ipam plans with, and what a memory adds.
-func world(s snapshot.Snapshot, m Memory) (w ipam.World, rests []snapshot.Rest) {
+func world(s snapshot.Snapshot, m Memory, barred []snapshot.Quarantine) (w ipam.World, rests []snapshot.Rest) {
 	taken := assigned(s)
 	rests = m.rests(s, taken)
 	prefer := map[string][]netip.Addr{}
@@ -23,6 +24,16 @@ func world(s snapshot.Snapshot, m Memory) (w ipam.World, rests []snapshot.Rest) 
 	}
 	for _, p := range s.Config.Pools {
 		w.Pools = append(w.Pools, p.Pool)
+	}
+	strangers := map[netip.Addr]bool{}
+	for _, q := range barred {
+		w.Reserved[q.Addr] = fmt.Sprintf("the host %s, as %s has found", q.MAC, q.Node)
+		strangers[q.Addr] = true
+	}
+	for _, n := range s.Nodes {
+		for _, a := range n.Addrs {
+			w.Reserved[a] = "node " + n.Name
+		}
 	}
 	// A controller that died between two writes may have given a Service the
 	// address of a claim that has none yet.
@@ -43,13 +54,11 @@ func world(s snapshot.Snapshot, m Memory) (w ipam.World, rests []snapshot.Rest) 
 		}
 		r := request(svc)
 		r.Held = append(r.Held, m.lost(svc, taken)...)
+		if firstTime(svc, svc.Ingress) || len(svc.Ingress) == 0 {
+			r.Held = slices.DeleteFunc(r.Held, func(a netip.Addr) bool { return strangers[a] })
+		}
 		r.Prefer = prefer[svc.Key]
 		w.Requests = append(w.Requests, r)
-	}
-	for _, n := range s.Nodes {
-		for _, a := range n.Addrs {
-			w.Reserved[a] = "node " + n.Name
-		}
 	}
 	for _, r := range rests {
 		w.Resting = append(w.Resting, ipam.Rest{Addr: r.Addr, Owner: r.Owner, Until: r.Until.UnixNano()})

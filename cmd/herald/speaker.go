@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/speaker"
 	"github.com/herald-lb/herald/speaker/arp"
+	"github.com/herald-lb/herald/speaker/bfd"
 	"github.com/herald-lb/herald/speaker/healthport"
 	"github.com/herald-lb/herald/speaker/l2"
 	"github.com/herald-lb/herald/speaker/liveness"
@@ -102,6 +105,7 @@ type daemon struct {
 	l2     []*l2.Announcer // ARP and NDP
 	peers  *liveness.Watcher
 	hello  *kube.Hello
+	report *kube.Reporter
 	ports  *healthport.Server
 	prober *probe.Prober
 	node   *speaker.Node
@@ -119,8 +123,17 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	d.l2 = []*l2.Announcer{arp.New(l2.Options{Log: log}), ndp.New(l2.Options{Log: log})}
-	d.peers = liveness.New(f.node, d.source.Meet, log)
+	said := loop.NewBell()
+	options := l2.Options{Log: log, Changed: said.Ring}
+	d.l2 = []*l2.Announcer{arp.New(options), ndp.New(options)}
+	d.peers = liveness.New(f.node, func(contacts map[string]snapshot.Contact) {
+		d.source.Meet(contacts)
+		said.Ring()
+	}, log)
+	d.report = &kube.Reporter{
+		Clients: clients, Node: f.node, Changed: said, Log: log,
+		Facts: func() (snapshot.Report, error) { return d.facts(path.speaker(f.node)) },
+	}
 	d.hello = &kube.Hello{
 		Client: clients.Core, Namespace: f.namespace, Node: f.node,
 		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
@@ -172,6 +185,34 @@ func facts(sp snapshot.Speaker) (snapshot.Speaker, error) {
 	return sp, err
 }
 
+// facts returns how this speaker is just now, of which sp is a part.
+func (d *daemon) facts(sp snapshot.Speaker) (r snapshot.Report, err error) {
+	r.Speaker, err = facts(sp)
+	for node, s := range d.peers.Sessions() {
+		p := snapshot.PeerReport{
+			Node: node, Addr: s.Addr, State: s.State.String(), Up: s.State == bfd.Up, Since: s.Since, Losses: s.Losses,
+		}
+		if !p.Up {
+			p.Err = cmp.Or(s.Err, s.Diag.String())
+		}
+		r.Peers = append(r.Peers, p)
+	}
+	slices.SortFunc(r.Peers, func(a, b snapshot.PeerReport) int { return cmp.Compare(a.Node, b.Node) })
+	for _, a := range d.l2 {
+		for _, c := range a.Answers() {
+			r.Answers = append(r.Answers, snapshot.Answer{Addr: c.Addr, Link: c.Link, Since: c.Since})
+		}
+		stats := a.Stats()
+		for _, w := range stats.Waits {
+			r.Conflicts = append(r.Conflicts, snapshot.Conflict{Addr: w.Claim.Addr, Link: w.Claim.Link, MAC: w.MAC, Node: w.Node, Since: w.Since})
+		}
+		for _, c := range stats.Disputes {
+			r.Conflicts = append(r.Conflicts, snapshot.Conflict{Addr: c.Claim.Addr, Link: c.Claim.Link, MAC: c.MAC, Answered: true, Since: c.Since})
+		}
+	}
+	return r, err
+}
+
 // run ends some time after ctx has: a speaker that stops on purpose says so
 // first, and goes on to answer until its successors have taken over. The rows
 // stay in the kernel and steer on.
@@ -185,11 +226,12 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.peers.Run(rest) })
 	g.Go(func() error { return d.hello.Run(rest) })
+	g.Go(func() error { return d.report.Run(rest) })
 	g.Go(func() error { return d.prober.Run(rest) })
 	g.Go(func() error { return d.ports.Run(rest) })
 	g.Go(func() error { return d.health.serve(rest) })
 	g.Go(func() error {
-		return l2.Watch(rest, func() { d.hello.Changed.Ring(); d.bell.Ring() })
+		return l2.Watch(rest, func() { d.hello.Changed.Ring(); d.report.Changed.Ring(); d.bell.Ring() })
 	})
 	g.Go(func() error {
 		defer stop()

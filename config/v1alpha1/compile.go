@@ -193,7 +193,7 @@ func (r *reader) layer2(a *Announce) config.Layer2 {
 	}
 	l2.NodeSelector = r.selector("spec.announce.layer2.nodeSelector", a.Layer2.NodeSelector)
 	for i, s := range a.Layer2.PreferNodes {
-		l2.PreferNodes = append(l2.PreferNodes, r.selector(fmt.Sprintf("spec.announce.layer2.preferNodes[%d]", i), &s))
+		l2.PreferNodes = append(l2.PreferNodes, r.selector(fmt.Sprintf("spec.announce.layer2.preferNodes[%d]", i), &Selector{s}))
 	}
 	switch a.Layer2.Failback {
 	case "", FailbackImmediate:

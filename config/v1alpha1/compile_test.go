@@ -147,9 +147,9 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 	o.Spec.Announce = &Announce{Layer2: &Layer2{
 		Interfaces:   []InterfacePattern{"eth0", "bond*"},
 		NodeSelector: &Selector{metav1.LabelSelector{MatchLabels: map[string]string{"rack": "a"}}},
-		PreferNodes: []Selector{
-			{metav1.LabelSelector{MatchLabels: map[string]string{"uplink": "fast"}}},
-			{metav1.LabelSelector{MatchLabels: map[string]string{"uplink": "slow"}}},
+		PreferNodes: []metav1.LabelSelector{
+			{MatchLabels: map[string]string{"uplink": "fast"}},
+			{MatchLabels: map[string]string{"uplink": "slow"}},
 		},
 		Failback: FailbackDelayed, GratuitousInterval: metav1.Duration{Duration: time.Minute},
 	}}
@@ -162,14 +162,14 @@ func TestEveryFieldIsCompiled(t *testing.T) {
 		ReuseAfter:        time.Hour,
 		NamespaceSelector: "team=shop",
 		ServiceSelector:   "!retired,tier in (edge,inner)",
-		Layer2:            config.Layer2{
+		Layer2: config.Layer2{
 			Enabled: true, Interfaces: []string{"eth0", "bond*"}, NodeSelector: "rack=a",
 			PreferNodes: []string{"uplink=fast", "uplink=slow"}, Failback: config.FailbackDelay, Refresh: time.Minute,
 		},
-		Steer:             config.SteerServiceProxy,
-		Backends:          config.BackendsNodePort,
-		Scheduler:         "mh",
-		SchedulerFlags:    config.SchedulerPort,
+		Steer:          config.SteerServiceProxy,
+		Backends:       config.BackendsNodePort,
+		Scheduler:      "mh",
+		SchedulerFlags: config.SchedulerPort,
 	}
 	if diff := cmp.Diff(want, c.Pools[0], sameAddr); diff != "" || len(problems) > 0 {
 		t.Errorf("problems %v, pool (-want +got):\n%s", problems, diff)

@@ -17,7 +17,8 @@ var AddressPools = GroupVersion.WithResource("addresspools")
 var AddressClaims = GroupVersion.WithResource("addressclaims")
 
 var builder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &AddressPool{}, &AddressPoolList{}, &AddressClaim{}, &AddressClaimList{})
+	s.AddKnownTypes(GroupVersion, &AddressPool{}, &AddressPoolList{}, &AddressClaim{}, &AddressClaimList{},
+		&SpeakerStatus{}, &SpeakerStatusList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 })

@@ -11,7 +11,7 @@ func TestSchemeKnowsTheTypes(t *testing.T) {
 	if err := AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"AddressPool", "AddressPoolList", "AddressClaim", "AddressClaimList"} {
+	for _, kind := range []string{"AddressPool", "AddressPoolList", "AddressClaim", "AddressClaimList", "SpeakerStatus", "SpeakerStatusList"} {
 		if !scheme.Recognizes(GroupVersion.WithKind(kind)) {
 			t.Errorf("%s is not known", kind)
 		}

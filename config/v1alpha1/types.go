@@ -295,12 +295,12 @@ type Layer2 struct {
 	// PreferNodes selects, by their labels, the nodes that should announce
 	// rather than others that may: those of the first selector that selects any
 	// that can, then those of the second, and so on. Nodes that none selects
-	// come last. What nodes are equal in is shared out among them.
+	// come last. Among equals a hash decides.
 	//
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
-	PreferNodes []Selector `json:"preferNodes,omitempty"`
+	PreferNodes []metav1.LabelSelector `json:"preferNodes,omitempty"`
 
 	// Failback says when a node that could not announce and can again takes its
 	// addresses back. Immediate: at once. Delayed: when it has been able to for
@@ -361,6 +361,14 @@ type AddressPoolStatus struct {
 	// +listMapKey=address
 	// +kubebuilder:validation:MaxItems=256
 	Resting []RestingAddress `json:"resting,omitempty"`
+	// Conflicts are addresses that another host was found to have when they were
+	// to be announced. They are given to nobody until a while has passed.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=address
+	// +kubebuilder:validation:MaxItems=256
+	Conflicts []ConflictingAddress `json:"conflicts,omitempty"`
 	// Conditions are Ready: whether the pool is in use as it is written;
 	// Overlap: whether other pools list some of its addresses; and Exhausted:
 	// whether all addresses of a family are given out.
@@ -400,6 +408,29 @@ type RestingAddress struct {
 	// +kubebuilder:validation:MaxLength=330
 	Service string `json:"service"`
 	// Until is when it may be given to others.
+	//
+	// +required
+	Until metav1.Time `json:"until"`
+}
+
+// A ConflictingAddress is an address that another host has.
+type ConflictingAddress struct {
+	// Address is in quarantine.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=45
+	Address string `json:"address"`
+	// MAC is the hardware address of the host.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=64
+	MAC string `json:"mac"`
+	// Node is whose speaker has found it.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node,omitempty"`
+	// Until is when the address is tried again.
 	//
 	// +required
 	Until metav1.Time `json:"until"`

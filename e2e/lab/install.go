@@ -20,8 +20,9 @@ const heraldNamespace = "herald-system"
 
 // Where the API server keeps AddressPools and AddressClaims.
 var (
-	poolsResource  = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addresspools"}
-	claimsResource = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addressclaims"}
+	poolsResource    = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addresspools"}
+	speakersResource = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "speakerstatuses"}
+	claimsResource   = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addressclaims"}
 )
 
 // install builds Herald and applies deploy/base as a user would. The API server must accept all
@@ -78,6 +79,7 @@ func (a *API) wipe(ctx context.Context, namespace string, made []string) error {
 		a.wipeClaims(ctx),
 		core.Pods(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		ignoreNotFound(a.dynamic.Resource(poolsResource).DeleteCollection(ctx, atOnce(), metav1.ListOptions{})),
+		ignoreNotFound(a.dynamic.Resource(speakersResource).DeleteCollection(ctx, atOnce(), metav1.ListOptions{})),
 		core.Nodes().DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		a.CoordinationV1().Leases(heraldNamespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		a.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),

@@ -119,8 +119,15 @@ func (l *Lab) WaitNoAddress(name string) {
 // Condition returns Herald's condition AddressAssigned of the Service.
 func (l *Lab) Condition(name string) metav1.Condition {
 	l.t.Helper()
+	return l.ConditionOf(name, "herald-lb.io/AddressAssigned")
+}
+
+// ConditionOf returns the condition of this type of the Service; the zero one if
+// there is none.
+func (l *Lab) ConditionOf(name, kind string) metav1.Condition {
+	l.t.Helper()
 	for _, c := range l.Service(name).Status.Conditions {
-		if c.Type == "herald-lb.io/AddressAssigned" {
+		if c.Type == kind {
 			return c
 		}
 	}

@@ -64,12 +64,12 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 
 // informers are the watches of a Source; nil where it has no use for one.
 type informers struct {
-	services, slices, nodes, pools, claims, namespaces, leases cache.SharedIndexInformer
+	services, slices, nodes, pools, claims, namespaces, leases, reports cache.SharedIndexInformer
 }
 
 func (i informers) list() []cache.SharedIndexInformer {
 	var out []cache.SharedIndexInformer
-	for _, one := range []cache.SharedIndexInformer{i.services, i.slices, i.nodes, i.pools, i.claims, i.namespaces, i.leases} {
+	for _, one := range []cache.SharedIndexInformer{i.services, i.slices, i.nodes, i.pools, i.claims, i.namespaces, i.leases, i.reports} {
 		if one != nil {
 			out = append(out, one)
 		}
@@ -93,6 +93,8 @@ func newInformers(c Clients, o Options) informers {
 		i.namespaces = informer(watch{core, "namespaces", "", every}, &corev1.Namespace{}, trim)
 		i.claims = informer(watch{c.Herald, "addressclaims", "", every}, &v1alpha1.AddressClaim{}, trim)
 		_ = i.claims.SetWatchErrorHandlerWithContext(missing(o.Log, "addressclaims."+v1alpha1.GroupVersion.Group))
+		i.reports = informer(watch{c.Herald, speakerStatuses, "", every}, &v1alpha1.SpeakerStatus{}, trim)
+		_ = i.reports.SetWatchErrorHandlerWithContext(missing(o.Log, speakerStatuses+"."+v1alpha1.GroupVersion.Group))
 		return i
 	}
 	i.services = informer(watch{core, "services", "", func(l *metav1.ListOptions) {

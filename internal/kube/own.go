@@ -30,6 +30,7 @@ func (w *StatusWriter) pool(ctx context.Context, want controller.PoolStatus) err
 			"ipv4":       count(want.V4),
 			"ipv6":       count(want.V6),
 			"resting":    resting(want.Resting),
+			"conflicts":  conflicting(want.Conflicts),
 			"conditions": conditions(have.Status.Conditions, want.Conditions, have.Generation),
 		},
 	})
@@ -113,6 +114,18 @@ func resting(rests []snapshot.Rest) []v1alpha1.RestingAddress {
 	for _, r := range rests {
 		out = append(out, v1alpha1.RestingAddress{
 			Address: r.Addr.String(), Service: r.Owner, Until: metav1.NewTime(r.Until.UTC()),
+		})
+	}
+	return out
+}
+
+// conflicting returns addresses in quarantine for the API: null, which takes the
+// list away, if there are none.
+func conflicting(all []snapshot.Quarantine) []v1alpha1.ConflictingAddress {
+	var out []v1alpha1.ConflictingAddress
+	for _, q := range all {
+		out = append(out, v1alpha1.ConflictingAddress{
+			Address: q.Addr.String(), MAC: q.MAC, Node: q.Node, Until: metav1.NewTime(q.Until.UTC()),
 		})
 	}
 	return out

@@ -56,6 +56,7 @@ type Source struct {
 	problems []config.Problem
 	pools    []snapshot.PoolStatus
 	claims   []snapshot.Claim
+	reports  []snapshot.Report
 	rules    []rules
 }
 
@@ -67,6 +68,7 @@ type dirty struct {
 	nodes      bool
 	pools      bool
 	claims     bool
+	reports    bool
 }
 
 func clean() dirty { return dirty{services: map[string]bool{}, namespaces: map[string]bool{}} }
@@ -79,7 +81,7 @@ func NewSource(c Clients, o Options) (*Source, error) {
 
 func newSource(i informers, o Options) *Source {
 	s := &Source{o: o, informers: i, census: newCensus(o), dirty: clean()}
-	s.dirty.all, s.dirty.nodes, s.dirty.pools, s.dirty.claims = true, true, true, true
+	s.dirty.all, s.dirty.nodes, s.dirty.pools, s.dirty.claims, s.dirty.reports = true, true, true, true, true
 	return s
 }
 
@@ -97,6 +99,7 @@ func (s *Source) listen() error {
 		{i.claims, s.claimChanged},
 		{i.namespaces, s.namespaceChanged},
 		{i.leases, s.leaseChanged},
+		{i.reports, s.reportChanged},
 	} {
 		if on.informer == nil {
 			continue
@@ -162,6 +165,8 @@ func (s *Source) namespaceChanged(was, now any) {
 	name := keyOf(either(was, now))
 	s.mark(func(d *dirty) { d.namespaces[name], d.claims = true, true })
 }
+
+func (s *Source) reportChanged(_, _ any) { s.mark(func(d *dirty) { d.reports = true }) }
 
 func (s *Source) leaseChanged(was, now any) {
 	changed := false

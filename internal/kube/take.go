@@ -53,9 +53,12 @@ func (s *Source) take() snapshot.Snapshot {
 	if (d.claims || d.all) && s.informers.claims != nil {
 		s.takeClaims()
 	}
+	if d.reports && s.informers.reports != nil {
+		s.takeReports()
+	}
 	judged := s.census.judged()
 	return snapshot.Snapshot{
-		Claims: s.claims,
+		Claims: s.claims, Reports: s.reports,
 		Config: s.config, Problems: s.problems, Nodes: s.nodes, Pools: s.pools,
 		Speakers: judged.alive, Lost: judged.lost, Services: s.services.list(),
 	}
@@ -137,6 +140,16 @@ func (s *Source) takeClaims() {
 	}
 }
 
+func (s *Source) takeReports() {
+	s.reports = []snapshot.Report{} // not nil, which would say that nobody was asked
+	for _, key := range slices.Sorted(slices.Values(s.informers.reports.GetStore().ListKeys())) {
+		obj, ok, err := s.informers.reports.GetStore().GetByKey(key)
+		if one, is := obj.(*v1alpha1.SpeakerStatus); is && ok && err == nil {
+			s.reports = append(s.reports, readReport(one))
+		}
+	}
+}
+
 func (s *Source) takeNodes() {
 	byName := map[string]snapshot.Node{}
 	for _, obj := range s.informers.nodes.GetStore().List() {
@@ -167,6 +180,12 @@ func poolStatus(p v1alpha1.AddressPool) snapshot.PoolStatus {
 			out.Resting = append(out.Resting, snapshot.Rest{Addr: a, Owner: r.Service, Until: r.Until.Time})
 		}
 	}
+	for _, c := range p.Status.Conflicts {
+		if a, err := netip.ParseAddr(c.Address); err == nil {
+			out.Conflicts = append(out.Conflicts, snapshot.Quarantine{Addr: a, MAC: c.MAC, Node: c.Node, Until: c.Until.Time})
+		}
+	}
+	slices.SortFunc(out.Conflicts, func(a, b snapshot.Quarantine) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(out.Resting, func(a, b snapshot.Rest) int { return a.Addr.Compare(b.Addr) })
 	for _, c := range p.Status.Conditions {
 		switch c.Type {

@@ -26,6 +26,7 @@ type Snapshot struct {
 	Speakers []Speaker        // by Node; only those that are alive
 	Lost     []Speaker        // by Node; those that fell silent, as they were last heard: Leaving, if they took their leave
 	Pools    []PoolStatus     // by Name; what the API holds, for comparison
+	Reports  []Report         // by Node; what speakers have said last, for the controller only
 }
 
 // A Service is one Kubernetes Service that Herald serves, or once served and
@@ -230,6 +231,43 @@ type Speaker struct {
 	BFD bool
 }
 
+// A Report is what a speaker says of how it is.
+type Report struct {
+	Speaker
+	Peers     []PeerReport // by Node
+	Answers   []Answer     // by Addr, Link
+	Conflicts []Conflict   // by Addr, Link
+}
+
+// A PeerReport is a BFD session with the speaker of another node.
+type PeerReport struct {
+	Node   string
+	Addr   netip.Addr
+	State  string
+	Up     bool
+	Since  time.Time
+	Losses int
+	Err    string // while it is not up
+}
+
+// An Answer is an address that a node answers for on one of its links.
+type Answer struct {
+	Addr  netip.Addr
+	Link  string
+	Since time.Time // by the clock of the node
+}
+
+// A Conflict is an address that a node should answer for, and that another host
+// has.
+type Conflict struct {
+	Addr     netip.Addr
+	Link     string
+	MAC      string // of the other host
+	Node     string // that it is the speaker of; "" if it is none
+	Answered bool   // whether the node answers for it all the same
+	Since    time.Time
+}
+
 // A Contact is what a speaker knows of another by their BFD session.
 type Contact uint8
 
@@ -253,9 +291,19 @@ type PoolStatus struct {
 	Name       string
 	Version    string
 	V4, V6     Count
-	Resting    []Rest      // by Addr
-	Conditions []Condition // Herald's own, by Type
-	Observed   bool        // Conditions are of the pool as it is written now
+	Resting    []Rest       // by Addr
+	Conflicts  []Quarantine // by Addr
+	Conditions []Condition  // Herald's own, by Type
+	Observed   bool         // Conditions are of the pool as it is written now
+}
+
+// A Quarantine is an address that nobody is given, for a host has it that Herald
+// does not know.
+type Quarantine struct {
+	Addr  netip.Addr
+	MAC   string // of that host
+	Node  string // that has found it
+	Until time.Time
 }
 
 // A Count counts a pool's addresses of one family. Total saturates at

@@ -21,6 +21,10 @@ type Options struct {
 	// NetNS is the network namespace whose links are meant; nil for the one
 	// of the process.
 	NetNS *netns.NsHandle
+	// Changed is called by the goroutine of Run after what Answers or the lists
+	// in Stats return has changed; nil if nobody wants to know. It must not
+	// block.
+	Changed func()
 	// Network stands in for the kernel in tests; nil for the kernel.
 	Network Network
 }
@@ -31,6 +35,7 @@ type Announcer struct {
 	proto   Protocol
 	log     *slog.Logger
 	network Network
+	changed func()
 
 	// live is what we answer for. Only Sync replaces it.
 	live atomic.Pointer[claims]
@@ -70,12 +75,16 @@ func New(p Protocol, o Options) *Announcer {
 		proto:   p,
 		log:     log,
 		network: network,
+		changed: o.Changed,
 		started: make(chan struct{}),
 		stopped: make(chan struct{}),
 		orders:  make(chan chan<- error),
 		bell:    make(chan struct{}, 1),
 		heard:   make(chan sighting, 1024),
 		base:    time.Now(),
+	}
+	if a.changed == nil {
+		a.changed = func() {}
 	}
 	a.live.Store(&claims{})
 	a.own.Store(&map[MAC]bool{})
@@ -126,6 +135,24 @@ func (a *Announcer) Yield() { a.yielding.Store(true) }
 // Started is closed once Run serves: a Sync from then on waits for it.
 func (a *Announcer) Started() <-chan struct{} { return a.started }
 
+// An Answer is a claim that is answered for.
+type Answer struct {
+	speaker.Claim
+	Since time.Time
+}
+
+// Answers returns what is answered for now, by Claim.
+func (a *Announcer) Answers() []Answer {
+	var all []Answer
+	for claim, at := range a.live.Load().set {
+		if at.seat.answers.Load() {
+			all = append(all, Answer{claim, time.Unix(0, at.seat.since.Load())})
+		}
+	}
+	slices.SortFunc(all, func(x, y Answer) int { return compareClaims(x.Claim, y.Claim) })
+	return all
+}
+
 // ring makes Run look at the links again. It never blocks.
 func (a *Announcer) ring() {
 	select {
@@ -152,7 +179,8 @@ type place struct {
 
 // A seat outlasts the plans that have its claim.
 type seat struct {
-	answers atomic.Bool // whether we answer for it; only Run sets it
+	answers atomic.Bool  // whether we answer for it; only Run sets it
+	since   atomic.Int64 // when that began, in nanoseconds since 1970
 }
 
 // A peer is another speaker.

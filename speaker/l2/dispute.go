@@ -122,6 +122,7 @@ func (r *run) publish() {
 		list = append(list, Dispute{claim, d.mac.String(), d.since})
 	}
 	r.disputes.Store(&list)
+	r.moved = true
 }
 
 func (r *run) publishWaits() {

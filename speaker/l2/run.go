@@ -31,6 +31,8 @@ type run struct {
 	// published.
 	waiting map[speaker.Claim]Wait
 	changed bool
+	// moved is whether anything has changed that others may want to know.
+	moved bool
 	// sampleAt is when an address is to be asked for; doubted when all were.
 	sampleAt, doubted time.Time
 	peers             map[MAC]peer // at the last pass
@@ -160,6 +162,7 @@ func (r *run) pass() error {
 		errs = append(errs, p.claim(addrs, live, now))
 	}
 	r.forget()
+	r.moved = true // what is withdrawn, perhaps
 	return errors.Join(errs...)
 }
 
@@ -246,6 +249,7 @@ func (r *run) close(name string) {
 	for _, t := range p.tenures {
 		t.seat.answers.Store(false)
 	}
+	r.moved = true
 	close(p.closed)
 	_ = p.conn.Close() // nothing is buffered that could be lost
 	delete(r.ports, name)
@@ -276,6 +280,11 @@ func (r *run) tick(now time.Time) {
 	if r.changed {
 		r.changed = false
 		r.publishWaits()
+		r.moved = true
+	}
+	if r.moved {
+		r.moved = false
+		r.Announcer.changed()
 	}
 }
 

@@ -117,7 +117,9 @@ func (r *run) step(p *port, addr netip.Addr, t *tenure, now time.Time) {
 func (r *run) take(p *port, addr netip.Addr, t *tenure, now time.Time) {
 	r.stopWaiting(p, addr)
 	t.stage, t.sent, t.pause, t.asked, t.patient = owning, 0, 0, time.Time{}, time.Time{}
+	t.seat.since.Store(now.UnixNano())
 	t.seat.answers.Store(true)
+	r.moved = true
 	r.greetNext(p, addr, t, now)
 }
 
@@ -146,6 +148,7 @@ func (r *run) greetNext(p *port, addr netip.Addr, t *tenure, now time.Time) {
 // after a pause.
 func (r *run) wait(p *port, addr netip.Addr, t *tenure, mac MAC, pause time.Duration, now time.Time) {
 	t.seat.answers.Store(false)
+	r.moved = true
 	t.stage, t.pause, t.due = waiting, pause, now.Add(pause)
 	r.waitFor(p, addr, mac, now)
 }
@@ -184,6 +187,7 @@ func (r *run) contested(p *port, addr netip.Addr, t *tenure, mac MAC, other peer
 	case !t.elected:
 		r.log.Debug("handed over", "addr", addr, "link", p.link.Name, "to", other.node)
 		t.seat.answers.Store(false)
+		r.moved = true
 		t.stage, t.due = waiting, time.Time{}
 	case !answersProbe: // he knows of us, and takes it
 		r.cede(p, addr, t, mac, now)
@@ -238,6 +242,7 @@ func (r *run) recheck(now time.Time) {
 			if t.stage == owning {
 				t.seat.answers.Store(false)
 				t.stage, t.sent, t.due = checking, 0, now
+				r.moved = true
 				p.next = earlier(p.next, now)
 			}
 		}

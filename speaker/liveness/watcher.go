@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -103,6 +104,24 @@ func (w *Watcher) report() {
 	}
 	w.contacts = next
 	w.tell(next)
+}
+
+// Sessions returns how the sessions are, by the node at the other end, and with
+// which address of it.
+func (w *Watcher) Sessions() map[string]Session {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now, all := w.server.Sessions(), make(map[string]Session, len(w.plan))
+	for node, peer := range w.plan {
+		all[node] = Session{peer.Addr, now[peer.Addr]}
+	}
+	return all
+}
+
+// A Session is a BFD session with the speaker of another node.
+type Session struct {
+	Addr netip.Addr
+	bfd.Status
 }
 
 // Leave tells the others that this speaker goes, on purpose.

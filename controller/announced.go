@@ -1,0 +1,229 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+// Announced is, of a Service, true while nodes answer for all its addresses that
+// are announced on layer 2, by what their speakers report.
+const Announced = "herald-lb.io/Announced"
+
+// Reasons of Announced.
+const (
+	ReasonAnnounced = "Announced"    // all of them
+	Contested       = "Contested"    // … and another host says that one is his
+	NotAnnounced    = "NotAnnounced" // one was not yet, since it was assigned
+	Withdrawn       = "Withdrawn"    // one is not any more
+	AddressInUse    = "AddressInUse" // one was not yet, for another host has it
+)
+
+// quarantine is for how long an address is given to nobody that a stranger was
+// found to have, when it was to be announced for the first time.
+const quarantine = 10 * time.Minute
+
+// reports are what speakers say, by address.
+type reports struct {
+	known     bool // or else nobody has been asked
+	answers   map[netip.Addr]answer
+	conflicts map[netip.Addr]conflict
+}
+
+type answer struct {
+	node string
+	snapshot.Answer
+}
+
+type conflict struct {
+	node string // that has found it
+	snapshot.Conflict
+}
+
+// sortReports sorts what speakers say. Of several that say that they answer for
+// an address the last to take it does: the others have not said yet that they do
+// not any more, or cannot.
+func sortReports(all []snapshot.Report) reports {
+	r := reports{all != nil, map[netip.Addr]answer{}, map[netip.Addr]conflict{}}
+	lost := lostBy(all)
+	for _, one := range all {
+		if lost[one.Node] {
+			continue
+		}
+		for _, a := range one.Answers {
+			if had, ok := r.answers[a.Addr]; !ok || had.Since.Before(a.Since) {
+				r.answers[a.Addr] = answer{one.Node, a}
+			}
+		}
+		for _, c := range one.Conflicts {
+			if _, ok := r.conflicts[c.Addr]; !ok && c.Node == "" {
+				r.conflicts[c.Addr] = conflict{one.Node, c}
+			}
+		}
+	}
+	return r
+}
+
+// lostBy returns the nodes whose speakers some others miss, and none reaches: what
+// they have said last is of old.
+func lostBy(all []snapshot.Report) map[string]bool {
+	lost, reached := map[string]bool{}, map[string]bool{}
+	for _, one := range all {
+		for _, p := range one.Peers {
+			lost[p.Node] = lost[p.Node] || !p.Up
+			reached[p.Node] = reached[p.Node] || p.Up
+		}
+	}
+	maps.DeleteFunc(lost, func(node string, missed bool) bool { return !missed || reached[node] })
+	return lost
+}
+
+// announced returns the condition Announced that svc should have with these
+// addresses; none if none of them is announced on layer 2.
+func announced(svc snapshot.Service, ingress []snapshot.Ingress, c config.Config, r reports) []snapshot.Condition {
+	was, had := said(svc, Announced)
+	if !r.known {
+		if !had {
+			return nil
+		}
+		return []snapshot.Condition{was}
+	}
+	var words, missing []string
+	contested, inUse := false, false
+	first := firstTime(svc, ingress)
+	for _, in := range ingress {
+		if !c.PoolOf(in.Addr).Layer2.Enabled {
+			continue
+		}
+		a, answered := r.answers[in.Addr]
+		other, claimed := r.conflicts[in.Addr]
+		switch {
+		case answered && !(claimed && !other.Answered && other.node == a.node):
+			words = append(words, fmt.Sprintf("%s by %s on %s", in.Addr, a.node, a.Link))
+			if claimed {
+				contested = true
+				words = append(words, fmt.Sprintf("the host %s says that it is his", other.MAC))
+			}
+		case claimed:
+			inUse = true
+			missing = append(missing, fmt.Sprintf("%s: the host %s has it, which is no speaker (found by %s): take it from him, or exclude it from its pool", in.Addr, other.MAC, other.node))
+		default:
+			missing = append(missing, fmt.Sprintf("%s: no node announces it: none that may has a link into its subnet and a usable endpoint within reach, or none has said so yet", in.Addr))
+		}
+	}
+	message := strings.Join(slices.Concat(words, missing), "; ")
+	switch {
+	case message == "":
+		return nil
+	case len(missing) == 0:
+		reason := ReasonAnnounced
+		if contested {
+			reason = Contested
+		}
+		return []snapshot.Condition{{Type: Announced, Status: true, Reason: reason, Message: message}}
+	case !first:
+		return []snapshot.Condition{{Type: Announced, Reason: Withdrawn, Message: message}}
+	case inUse:
+		return []snapshot.Condition{{Type: Announced, Reason: AddressInUse, Message: message}}
+	}
+	return []snapshot.Condition{{Type: Announced, Reason: NotAnnounced, Message: message}}
+}
+
+// firstTime is whether svc with these addresses was never announced: they are
+// new, or it says so. An address that it had before Herald knew of it, or
+// before Herald said so, may have been in use for long.
+func firstTime(svc snapshot.Service, ingress []snapshot.Ingress) bool {
+	if !sameAddrs(svc.Ingress, ingress) {
+		return true
+	}
+	was, ok := said(svc, Announced)
+	return ok && !was.Status && was.Reason != Withdrawn
+}
+
+// said returns the condition of svc of this type.
+func said(svc snapshot.Service, kind string) (snapshot.Condition, bool) {
+	i := slices.IndexFunc(svc.Conditions, func(c snapshot.Condition) bool { return c.Type == kind })
+	if i < 0 {
+		return snapshot.Condition{}, false
+	}
+	return svc.Conditions[i], true
+}
+
+// announcedEvents tells of a new reason, or of another node.
+func announcedEvents(svc snapshot.Service, want ServiceStatus) []Event {
+	i := slices.IndexFunc(want.Conditions, func(c snapshot.Condition) bool { return c.Type == Announced })
+	if i < 0 {
+		return nil
+	}
+	now := want.Conditions[i]
+	was, _ := said(svc, Announced)
+	if now == was || now.Reason == NotAnnounced {
+		return nil
+	}
+	return []Event{{Warning: now.Reason != ReasonAnnounced, Reason: now.Reason, Message: now.Message}}
+}
+
+// quarantines returns the addresses that nobody is to be given, by Addr: those
+// that a stranger was found to have who was there before they were announced.
+func quarantines(s snapshot.Snapshot, m Memory, r reports) []snapshot.Quarantine {
+	all := map[netip.Addr]snapshot.Quarantine{}
+	for _, list := range [][]snapshot.Quarantine{m.quarantined, inPools(s.Pools)} {
+		for _, q := range list {
+			if had, ok := all[q.Addr]; q.Until.After(s.Now) && (!ok || had.Until.Before(q.Until)) {
+				all[q.Addr] = q
+			}
+		}
+	}
+	for addr, c := range r.conflicts {
+		// It is made longer when half of it is over, so that it is not written
+		// all the time.
+		if had, ok := all[addr]; !c.Answered && (!ok || had.MAC != c.MAC || had.Until.Before(s.Now.Add(quarantine/2))) {
+			all[addr] = snapshot.Quarantine{Addr: addr, MAC: c.MAC, Node: c.node, Until: s.Now.Add(quarantine)}
+		}
+	}
+	out := make([]snapshot.Quarantine, 0, len(all))
+	for _, q := range all {
+		out = append(out, q)
+	}
+	slices.SortFunc(out, func(a, b snapshot.Quarantine) int { return a.Addr.Compare(b.Addr) })
+	return out
+}
+
+func inPools(pools []snapshot.PoolStatus) (all []snapshot.Quarantine) {
+	for _, p := range pools {
+		all = append(all, p.Conflicts...)
+	}
+	return all
+}
+
+// MaxConflicts is how many quarantined addresses the status of a pool has room
+// for.
+const MaxConflicts = 256
+
+// conflictsIn returns those that lie in the pool called name: of too many the
+// longest.
+func conflictsIn(name string, c config.Config, all []snapshot.Quarantine) []snapshot.Quarantine {
+	var in []snapshot.Quarantine
+	for _, q := range all {
+		if c.PoolOf(q.Addr).Name == name {
+			in = append(in, q)
+		}
+	}
+	if len(in) > MaxConflicts {
+		slices.SortStableFunc(in, func(a, b snapshot.Quarantine) int { return b.Until.Compare(a.Until) })
+		in = in[:MaxConflicts]
+		slices.SortFunc(in, func(a, b snapshot.Quarantine) int { return a.Addr.Compare(b.Addr) })
+	}
+	return in
+}
+
+// sameQuarantine compares times as the API keeps them, in seconds.
+func sameQuarantine(a, b snapshot.Quarantine) bool {
+	return a.Addr == b.Addr && a.MAC == b.MAC && a.Node == b.Node && a.Until.Unix() == b.Until.Unix()
+}

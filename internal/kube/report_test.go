@@ -1,0 +1,57 @@
+package kube
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/herald-lb/herald/config/v1alpha1"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker/bfd"
+)
+
+// What a speaker writes is what the controller reads, as far as that needs it.
+func TestAReportIsReadAsItWasWritten(t *testing.T) {
+	at := time.Date(2026, 11, 26, 10, 0, 0, 123456000, time.UTC)
+	addr := netip.MustParseAddr("192.0.2.1")
+	said := snapshot.Report{
+		Speaker: snapshot.Speaker{Node: "n1", DataPath: "ipvs", Lacks: []string{"tunnels"}, Links: []snapshot.Link{{
+			Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24")}}}},
+		Peers: []snapshot.PeerReport{
+			{Node: "n2", Addr: netip.MustParseAddr("192.0.2.12"), State: bfd.Up.String(), Up: true, Since: at},
+			{Node: "n3", Addr: netip.MustParseAddr("192.0.2.13"), State: bfd.Down.String(), Since: at, Losses: 2, Err: "no answer"},
+		},
+		Answers:   []snapshot.Answer{{Addr: addr, Link: "eth0", Since: at}},
+		Conflicts: []snapshot.Conflict{{Addr: addr.Next(), Link: "eth0", MAC: "02:00:00:00:00:66", Since: at.Truncate(time.Second)}},
+	}
+	written := reportOf(said)
+	if written.Reached != "1/2" || written.Announced != 1 || written.Conflicted != 1 || written.Links[0].MAC != "02:00:00:00:00:01" {
+		t.Errorf("written %+v", written)
+	}
+	got := readReport(&v1alpha1.SpeakerStatus{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: written})
+	want := snapshot.Report{
+		Speaker:   snapshot.Speaker{Node: "n1", DataPath: "ipvs", Lacks: []string{"tunnels"}},
+		Peers:     []snapshot.PeerReport{{Node: "n2", State: "up", Up: true}, {Node: "n3", State: "down"}},
+		Answers:   said.Answers,
+		Conflicts: said.Conflicts,
+	}
+	byValue := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if diff := cmp.Diff(want, got, byValue); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
+	}
+}
+
+func TestAReportNamesNotMoreThanAnObjectHolds(t *testing.T) {
+	var r snapshot.Report
+	a := netip.MustParseAddr("10.0.0.0")
+	for range reportMost + 5 {
+		r.Answers = append(r.Answers, snapshot.Answer{Addr: a, Link: "eth0"})
+		a = a.Next()
+	}
+	if got := reportOf(r); len(got.Addresses) != reportMost || got.Announced != reportMost+5 {
+		t.Errorf("%d addresses named, %d counted", len(got.Addresses), got.Announced)
+	}
+}
