@@ -34,7 +34,7 @@ func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcemen
 		case !ok || t.pool.Steer == config.SteerIPVS && !ready[addr]:
 		case owner == me:
 			plan.Claims = append(plan.Claims, claim)
-			plan.terms(claim, t.pool.Layer2)
+			plan.terms(claim, t)
 		default:
 			plan.Others = append(plan.Others, claim)
 		}
@@ -48,8 +48,12 @@ func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcemen
 }
 
 // terms notes those of a claim.
-func (a *Announcements) terms(c Claim, l config.Layer2) {
-	if t := (Terms{l.Failback, l.Refresh}); t != (Terms{}) {
+func (a *Announcements) terms(c Claim, of target) {
+	t := Terms{of.pool.Layer2.Failback, of.pool.Layer2.Refresh}
+	if len(of.avoid) > 0 {
+		t.Failback = 0 // who has it may be whom to avoid
+	}
+	if t != (Terms{}) {
 		if a.Terms == nil {
 			a.Terms = map[Claim]Terms{}
 		}
@@ -89,12 +93,16 @@ func elections(s snapshot.Snapshot) (map[netip.Addr]target, map[netip.Addr][]str
 // others returns the speakers of other nodes, as they show on the wire.
 func others(s snapshot.Snapshot, me string) []Peer {
 	var peers []Peer
+	drained := map[string]bool{}
+	for _, n := range s.Nodes {
+		drained[n.Name] = n.Draining
+	}
 	add := func(list []snapshot.Speaker, alive bool) {
 		for _, sp := range list {
 			if sp.Node == me {
 				continue
 			}
-			p := Peer{Node: sp.Node, Alive: alive, Leaving: sp.Leaving}
+			p := Peer{Node: sp.Node, Alive: alive, Leaving: sp.Leaving || drained[sp.Node]}
 			for _, l := range sp.Links {
 				if l.MAC != [6]byte{} { // it has not said
 					p.MACs = append(p.MACs, l.MAC)
@@ -128,12 +136,14 @@ type target struct {
 	addr  netip.Addr
 	pool  config.Pool
 	any   bool               // some Service on it can be served from every node
+	avoid []string           // nodes that announce it only where no other can
 	local []snapshot.Service // those that are served only where their endpoints are
 }
 
 func newTarget(addr netip.Addr, pool config.Pool, services []snapshot.Service) target {
 	t := target{addr: addr, pool: pool}
 	for _, svc := range services {
+		t.avoid = append(t.avoid, svc.Avoid...)
 		switch {
 		case svc.Local:
 			t.local = append(t.local, svc)
@@ -145,14 +155,15 @@ func newTarget(addr netip.Addr, pool config.Pool, services []snapshot.Service) t
 }
 
 // candidates returns the nodes that could announce t, of those that its pool
-// likes best. A speaker that is leaving counts only where no other is left: an
-// address that is served by its last node is served until the end.
+// likes best. A speaker that is leaving, or whose node is drained or avoided,
+// counts only where no other is left: an address that is served by its last node
+// is served until the end.
 func candidates(speakers []snapshot.Speaker, nodes map[string]snapshot.Node, t target) []string {
 	var staying, leaving []string
 	for _, sp := range speakers {
 		switch {
 		case !able(sp, nodes, t):
-		case sp.Leaving:
+		case sp.Leaving, nodes[sp.Node].Draining, slices.Contains(t.avoid, sp.Node):
 			leaving = append(leaving, sp.Node)
 		default:
 			staying = append(staying, sp.Node)

@@ -50,25 +50,35 @@ func TestASpeakerKilledAndRestartedLosesNoPacketAndTouchesNoRow(t *testing.T) {
 	}
 	watch := owner.Watch()
 	traffic := l.Client.Ask(url(addr), pace)
+	// Others are quick to take over. Where they do not know its connections, those
+	// that are open just then are cut.
+	known := owner.DataPath() == "ipvs"
 	for range 3 {
 		owner.Kill()
 		owner.Prepare() // as the new pod's init container does
 		owner.StartSpeaker()
 		owner.Speaker.WaitReady()
-		if again, err := long.Ask(); err != nil || again != pod {
+		if again, err := long.Ask(); known && (err != nil || again != pod) {
 			t.Errorf("the long-lived connection: %q, %v; want %q", again, err, pod)
 		}
 	}
+	l.Eventually("the owner is the one from before", func() error {
+		if now, err := l.Owner(addr); err != nil || now != owner {
+			return errors.Join(err, errElsewhere)
+		}
+		return nil
+	})
 	traffic.Stop()
-	noFailures(t, traffic)
+	if known {
+		noFailures(t, traffic)
+	} else {
+		onlyCut(t, traffic, 2*3)
+	}
 	if changes := watch.Stop(); changes != "" {
 		t.Errorf("the restarts changed the kernel:\n%s", changes)
 	}
 	if after, err := owner.Kernel(); err != nil || after != before {
 		t.Errorf("the kernel of %s holds, %v\n%s\nand held\n%s", owner.Name, err, after, before)
-	}
-	if now, err := l.Owner(addr); err != nil || now != owner {
-		t.Errorf("the owner is %v, %v; want %s as before", now, err, owner.Name)
 	}
 }
 

@@ -26,11 +26,16 @@ const (
 	annotationWith      = prefix + "share-with" // other namespaces that may share it, separated by commas; * for all
 	annotationReassign  = prefix + "reassign"   // any text; each new one asks for another address, once
 	annotationScheduler = prefix + "scheduler"  // an IPVS scheduler and its flags, separated by commas
+	annotationAvoid     = prefix + "avoid"      // nodes that announce it only where no other can, separated by commas
 )
+
+// annotationDrain on a Node makes it announce only what no other can, whatever
+// its text.
+const annotationDrain = prefix + "drain"
 
 // known are the annotations that mean something.
 var known = []string{
-	annotationPool, annotationWanted, annotationClaim, annotationShare, annotationWith, annotationReassign, annotationScheduler,
+	annotationPool, annotationWanted, annotationClaim, annotationShare, annotationWith, annotationReassign, annotationScheduler, annotationAvoid,
 }
 
 // heralds returns the annotations of svc that are for Herald to read: its own,
@@ -53,11 +58,7 @@ func heralds(svc *corev1.Service, fromMetalLB bool) map[string]string {
 func annotate(s *snapshot.Service, svc *corev1.Service, fromMetalLB bool) {
 	a := heralds(svc, fromMetalLB)
 	s.Pool, s.Claim, s.Share, s.Reassign = a[annotationPool], a[annotationClaim], a[annotationShare], a[annotationReassign]
-	for _, ns := range strings.Split(a[annotationWith], ",") {
-		if ns = strings.TrimSpace(ns); ns != "" {
-			s.ShareWith = append(s.ShareWith, ns)
-		}
-	}
+	s.ShareWith, s.Avoid = words(a[annotationWith]), words(a[annotationAvoid])
 	field, text := "spec.loadBalancerIP", svc.Spec.LoadBalancerIP
 	if wanted, ok := a[annotationWanted]; ok {
 		field, text = "annotation "+annotationWanted, wanted
@@ -69,6 +70,16 @@ func annotate(s *snapshot.Service, svc *corev1.Service, fromMetalLB bool) {
 	if len(s.ShareWith) > 0 && s.Share == "" && s.Invalid == "" {
 		s.Invalid = fmt.Sprintf("annotation %s says nothing without %s; add the key to share under, or remove it", annotationWith, annotationShare)
 	}
+}
+
+// words returns what stands between commas.
+func words(text string) (list []string) {
+	for _, w := range strings.Split(text, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			list = append(list, w)
+		}
+	}
+	return list
 }
 
 // unknown says which of the annotations is not known; "" if all are.

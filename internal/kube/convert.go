@@ -135,6 +135,7 @@ func merge(a, b []snapshot.Target) []snapshot.Target {
 // node converts n; the pools it announces are added by others.
 func node(n *corev1.Node) snapshot.Node {
 	out := snapshot.Node{Name: n.Name, Excluded: excluded(n)}
+	_, out.Draining = n.Annotations[annotationDrain]
 	for _, a := range n.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
 			continue

@@ -230,7 +230,7 @@ func trimSteered(obj any) (any, error) {
 
 func trimNode(obj any) (any, error) {
 	if n, ok := obj.(*corev1.Node); ok {
-		n.ManagedFields, n.Annotations = nil, nil
+		n.ManagedFields, n.Annotations = nil, trimAnnotations(n.Annotations)
 		n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, Conditions: n.Status.Conditions}
 	}
 	return obj, nil

@@ -146,7 +146,7 @@ func (s *Source) nodeChanged(was, now any) {
 }
 
 func equalNodes(a, b snapshot.Node) bool {
-	return a.Excluded == b.Excluded && a.Ready == b.Ready && slices.Equal(a.Addrs, b.Addrs) &&
+	return a.Excluded == b.Excluded && a.Draining == b.Draining && a.Ready == b.Ready && slices.Equal(a.Addrs, b.Addrs) &&
 		slices.Equal(a.Internal, b.Internal) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
 }
 

@@ -55,7 +55,9 @@ type Service struct {
 	Claim    string // the AddressClaim asked for by annotation; "" for none
 	// Share is the key under which the Service shares its address, with those
 	// of the namespaces ShareWith as well; "" for an address of its own.
-	Share     string
+	Share string
+	// Avoid are the nodes that announce it only where no other can.
+	Avoid     []string
 	ShareWith []string
 	// Reassign is the text of the annotation that asks for another address.
 	// Each new text asks once.
@@ -203,6 +205,8 @@ type Node struct {
 	// Excluded is why the node may not announce: a label, NetworkUnavailable,
 	// deletion. "" if it may.
 	Excluded string
+	// Draining is whether it is to announce only what no other can.
+	Draining bool
 	// Announces names the pools whose layer-2 node selector matches, sorted.
 	Announces []string
 	// Ranks is how well it is liked by those pools that like some nodes better

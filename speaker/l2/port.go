@@ -11,6 +11,8 @@ import (
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
+
+	"github.com/herald-lb/herald/speaker"
 )
 
 // sendPatience bounds how long one packet may wait for room in the queue of
@@ -74,8 +76,8 @@ func (p *port) probe(addr netip.Addr) error {
 }
 
 // claim makes the port stand for addrs and nothing else, and begins to ask for
-// what is new. addrs are sorted.
-func (p *port) claim(addrs []netip.Addr, live *claims, now time.Time) error {
+// what is new, but for what has left just now. addrs are sorted.
+func (p *port) claim(addrs []netip.Addr, live *claims, left map[speaker.Claim]time.Time, now time.Time) error {
 	if next := p.proto.Filter(addrs); !slices.Equal(p.passes, next) {
 		if err := p.conn.SetFilter(next); err != nil {
 			return fmt.Errorf("setting the filter on %s: %w", p.link.Name, err)
@@ -90,6 +92,9 @@ func (p *port) claim(addrs []netip.Addr, live *claims, now time.Time) error {
 	}
 	for addr, t := range p.tenures {
 		if t.seat != live.at(addr, p.link.Name).seat { // withdrawn, be it for a moment
+			if t.stage == owning {
+				left[speaker.Claim{Addr: addr, Link: p.link.Name}] = now
+			}
 			t.seat.answers.Store(false)
 			delete(p.tenures, addr)
 		}
@@ -99,6 +104,9 @@ func (p *port) claim(addrs []netip.Addr, live *claims, now time.Time) error {
 		t := p.tenures[addr]
 		if t == nil {
 			t = &tenure{seat: at.seat, due: now}
+			if at, had := left[speaker.Claim{Addr: addr, Link: p.link.Name}]; had && now.Sub(at) < absent {
+				t.sent = probes
+			}
 			p.tenures[addr] = t
 		}
 		if t.terms != at.terms && t.elected && t.stage == owning && t.due.IsZero() {

@@ -36,6 +36,9 @@ type run struct {
 	// sampleAt is when an address is to be asked for; doubted when all were.
 	sampleAt, doubted time.Time
 	peers             map[MAC]peer // at the last pass
+	// left is when what was answered for was withdrawn, a short time ago: if it
+	// comes back, be it that its Service was made anew, nobody has got it meanwhile.
+	left map[speaker.Claim]time.Time
 	// settleAt is when a dispute may be over; zero if there is none.
 	settleAt  time.Time
 	complaint string // logged last
@@ -63,6 +66,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		rest:      map[string]setback{},
 		open:      map[speaker.Claim]*dispute{},
 		waiting:   map[speaker.Claim]Wait{},
+		left:      map[speaker.Claim]time.Time{},
 	}
 	group.Go(func() error { return a.network.Watch(ctx, a.ring) })
 	group.Go(func() error { return r.loop(ctx) })
@@ -159,9 +163,10 @@ func (r *run) pass() error {
 			errs = append(errs, fmt.Errorf("announcing %s on %s: %w", list(addrs), name, err))
 			continue
 		}
-		errs = append(errs, p.claim(addrs, live, now))
+		errs = append(errs, p.claim(addrs, live, r.left, now))
 	}
 	r.forget()
+	maps.DeleteFunc(r.left, func(_ speaker.Claim, at time.Time) bool { return now.Sub(at) >= absent })
 	r.moved = true // what is withdrawn, perhaps
 	return errors.Join(errs...)
 }
@@ -201,6 +206,13 @@ func (r *run) closeStale(live *claims, links map[string]Link, now time.Time) {
 		same := p.link == links[name]
 		if same && lost == nil && len(live.links[name]) > 0 {
 			continue
+		}
+		if same && lost == nil { // all is withdrawn
+			for addr, t := range p.tenures {
+				if t.stage == owning {
+					r.left[speaker.Claim{Addr: addr, Link: name}] = now
+				}
+			}
 		}
 		r.close(name)
 		if same && lost != nil {
