@@ -239,6 +239,12 @@ func (n *Node) Herald(args ...string) (out string, code int) {
 	return n.lab.herald(n.Namespace, "speaker", "", args)
 }
 
+// HeraldAsAdmin runs herald on the node as a person would who may do everything.
+func (n *Node) HeraldAsAdmin(args ...string) (out string, code int) {
+	n.lab.t.Helper()
+	return n.lab.herald(n.Namespace, "admin", "", args)
+}
+
 func (l *Lab) herald(in *Namespace, user, stdin string, args []string) (out string, code int) {
 	l.t.Helper()
 	args = append(args, "--kubeconfig", l.cp.Kubeconfig(user))

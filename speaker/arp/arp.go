@@ -19,6 +19,7 @@ var protocol = l2.Protocol{
 	Hear:      hear,
 	Greeting:  greeting,
 	Probe:     probe,
+	Question:  question,
 	Defence:   announcement,
 }
 
@@ -32,3 +33,6 @@ func greeting(addr netip.Addr, us l2.MAC) ([][]byte, error) {
 	reply, err := gratuitousReply(addr, us)
 	return [][]byte{request, reply}, err
 }
+
+// Protocol returns ARP, for who only listens.
+func Protocol() l2.Protocol { return protocol }

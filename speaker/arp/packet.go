@@ -73,7 +73,12 @@ func announcement(addr netip.Addr, us l2.MAC) ([]byte, error) {
 // probe returns the request of RFC 5227 §2.1: has anybody got addr? Nobody
 // learns anything from it.
 func probe(addr netip.Addr, us l2.MAC) ([]byte, error) {
-	return encode(message{arp.OperationRequest, us, netip.IPv4Unspecified(), addr, broadcast}, l2.MAC{})
+	return question(addr, netip.IPv4Unspecified(), us)
+}
+
+// question returns the request by which a host at from asks who has addr.
+func question(addr, from netip.Addr, us l2.MAC) ([]byte, error) {
+	return encode(message{arp.OperationRequest, us, from, addr, broadcast}, l2.MAC{})
 }
 
 // gratuitousReply returns the same as an unasked reply, for hosts that take

@@ -2,9 +2,13 @@ package bfd
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // retry is how long a socket rests that could not be opened, or has failed.
@@ -199,7 +203,11 @@ func (l *loop) send(e *entry, p Packet) {
 	l.buf = p.Append(l.buf[:0])
 	if err := e.sender.Send(l.buf); err != nil {
 		if e.err == nil || e.err.Error() != err.Error() {
-			l.log.Warn("sending BFD packets", "peer", e.peer.Addr, "err", err)
+			level := slog.LevelWarn
+			if errors.Is(err, unix.ECONNREFUSED) { // it has not started yet, or has ended
+				level = slog.LevelDebug
+			}
+			l.log.Log(context.Background(), level, "sending BFD packets", "peer", e.peer.Addr, "err", err)
 		}
 		e.err = err
 		return

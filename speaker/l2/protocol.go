@@ -31,6 +31,8 @@ type Protocol struct {
 	// Probe returns the frame that asks whoever has addr to say so, and claims
 	// nothing.
 	Probe func(addr netip.Addr, us MAC) ([]byte, error)
+	// Question returns the frame by which a host at from asks who has addr.
+	Question func(addr, from netip.Addr, us MAC) ([]byte, error)
 	// Defence returns the frame that contradicts whoever else claims addr.
 	Defence func(addr netip.Addr, us MAC) ([]byte, error)
 }

@@ -23,6 +23,10 @@ var protocol = l2.Protocol{
 		frame, err := announcement(addr, us)
 		return [][]byte{frame}, err
 	},
-	Probe:   probe,
-	Defence: announcement,
+	Probe:    probe,
+	Question: question,
+	Defence:  announcement,
 }
+
+// Protocol returns neighbour discovery, for who only listens.
+func Protocol() l2.Protocol { return protocol }

@@ -185,6 +185,14 @@ func probe(addr netip.Addr, us l2.MAC) ([]byte, error) {
 	return encode(frame{us, multicastMAC(group), netip.IPv6Unspecified(), group}, &ndp.NeighborSolicitation{TargetAddress: addr})
 }
 
+// question returns the solicitation by which a host at from asks who has addr.
+func question(addr, from netip.Addr, us l2.MAC) ([]byte, error) {
+	group := solicitedNode(addr)
+	return encode(frame{us, multicastMAC(group), from, group}, &ndp.NeighborSolicitation{
+		TargetAddress: addr, Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: us[:]}},
+	})
+}
+
 // inform returns the frame of an advertisement. Its source is the address
 // that it is about, as it is where that is bound to a link (net/ipv6/ndisc.c,
 // ndisc_send_na).

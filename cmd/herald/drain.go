@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/herald-lb/herald/internal/kube"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+// drainFlags are the flags of herald drain.
+type drainFlags struct {
+	person
+	undo     bool
+	patience time.Duration
+}
+
+func drainCommand() *cobra.Command {
+	var f drainFlags
+	cmd := &cobra.Command{
+		Use:   "drain NODE",
+		Short: "Have other nodes announce what a node announces, before it goes into maintenance",
+		Long: `Annotates the Node, so that it announces only what no other node can, and waits
+until all else is announced by others. They take an address before this node gives
+it up. Its pods go on to serve: kubectl drain moves those.
+
+--undo takes the annotation away: the node takes its addresses back as the pools'
+failback says.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.drain(cmd.Context(), cmd.OutOrStdout(), args[0])
+		},
+	}
+	f.flags(cmd)
+	cmd.Flags().BoolVar(&f.undo, "undo", false, "have the node announce again")
+	cmd.Flags().DurationVar(&f.patience, "timeout", 30*time.Second, "how long to wait")
+	return cmd
+}
+
+func (f *drainFlags) drain(ctx context.Context, out io.Writer, node string) error {
+	clients, err := f.clients()
+	if err != nil {
+		return err
+	}
+	if err := kube.Drain(ctx, clients, node, !f.undo); err != nil {
+		return err
+	}
+	if f.undo {
+		_, err := fmt.Fprintf(out, "node %s may announce again\n", node)
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, f.patience, errLate)
+	defer cancel()
+	left := -1
+	for {
+		reports, err := kube.ReadReports(ctx, clients)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(reports, func(r snapshot.Report) bool { return r.Node == node })
+		if i < 0 {
+			return fmt.Errorf("node %s has no SpeakerStatus: no speaker runs there, or it is older than this command", node)
+		}
+		answers := reports[i].Answers
+		if n := len(answers); n != left {
+			left = n
+			if _, err := fmt.Fprintf(out, "node %s announces %d addresses\n", node, n); err != nil || n == 0 {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("node %s announces still: %s: no other node can, or its speaker does not say so: %w", node, named(answers), context.Cause(ctx))
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// errLate is why a command stops waiting.
+var errLate = errors.New("the time is over")
+
+// named names a few addresses.
+func named(answers []snapshot.Answer) string {
+	const few = 8
+	var words []string
+	for _, a := range answers[:min(few, len(answers))] {
+		words = append(words, a.Addr.String())
+	}
+	if more := len(answers) - few; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(words, ", ")
+}
