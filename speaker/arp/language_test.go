@@ -39,6 +39,9 @@ var language = l2test.Language{
 	IsProbe: func(said string) bool {
 		return strings.Contains(said, " request ") && strings.Contains(said, " 0.0.0.0 to 00:")
 	},
+	Has: func(host, us l2.MAC, addr string) []byte {
+		return wire(us, host, 2, host, addr, us, "0.0.0.0")
+	},
 	Claim: func(host l2.MAC, addr string) []byte { return wire(every, host, 1, host, addr, zero, addr) },
 	Defence: func(us l2.MAC, addr string) string {
 		return text(wire(every, us, 1, us, addr, zero, addr))

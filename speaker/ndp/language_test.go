@@ -28,6 +28,7 @@ var language = l2test.Language{
 	Greeting: func(us l2.MAC, addr string) []string { return []string{defended(us, addr)} },
 	Probe:    func(us l2.MAC, addr string) string { return text(solicit(us, "::", addr).wire()) },
 	IsProbe:  func(said string) bool { return strings.Contains(said, " probes ") },
+	Has:      func(host, _ l2.MAC, addr string) []byte { return advertise(host, addr).wire() }, // RFC 4861 §7.2.4
 	Claim:    func(host l2.MAC, addr string) []byte { return advertise(host, addr).wire() },
 	Defence:  defended,
 	Promises: promises,

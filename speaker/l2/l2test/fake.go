@@ -25,6 +25,8 @@ import (
 type fakeNetwork struct {
 	text  func([]byte) string
 	probe func(string) bool
+	// wire takes in every frame that is sent; nil if nobody else is there.
+	wire func(from *fakeConn, frame []byte)
 
 	mu     sync.Mutex
 	have   []l2.Link
@@ -46,7 +48,7 @@ func (f *fakeNetwork) Listen(l l2.Link, filter []bpf.Instruction) (l2.Conn, erro
 	if !slices.Contains(f.have, l) {
 		return nil, syscall.ENODEV
 	}
-	c := &fakeConn{text: f.text, probe: f.probe, in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1)}
+	c := &fakeConn{text: f.text, probe: f.probe, wire: f.wire, in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1)}
 	if err := c.SetFilter(filter); err != nil {
 		return nil, err
 	}
@@ -99,6 +101,7 @@ var allNodes = netip.MustParseAddr("ff02::1")
 type fakeConn struct {
 	text   func([]byte) string
 	probe  func(string) bool
+	wire   func(from *fakeConn, frame []byte)
 	in     chan []byte
 	failed chan error
 	closed chan struct{}
@@ -107,7 +110,8 @@ type fakeConn struct {
 	mu     sync.Mutex
 	filter *bpf.VM
 	groups []netip.Addr
-	refuse error // what sending fails with
+	refuse error         // what sending fails with
+	hang   time.Duration // for how long the next frame finds no room
 	sent   []sent
 	asked  []sent // probes
 }
@@ -164,14 +168,20 @@ func (c *fakeConn) isClosed() bool {
 // hear delivers a frame and returns what is sent because of it.
 func (c *fakeConn) hear(frame []byte) []string {
 	before := len(c.said())
-	if c.passes(frame) {
-		select {
-		case c.in <- frame:
-		case <-c.closed:
-		}
-	}
+	c.deliver(frame)
 	synctest.Wait()
 	return c.frames()[before:]
+}
+
+// deliver hands a frame to whoever reads.
+func (c *fakeConn) deliver(frame []byte) {
+	if !c.passes(frame) {
+		return
+	}
+	select {
+	case c.in <- frame:
+	case <-c.closed:
+	}
 }
 
 // said is what was sent, but for probes.
@@ -190,6 +200,19 @@ func (c *fakeConn) frames() []string {
 		frames = append(frames, s.frame)
 	}
 	return frames
+}
+
+// probes is what was asked.
+func (c *fakeConn) probes() []sent {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.asked)
+}
+
+func (c *fakeConn) hangFor(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hang = d
 }
 
 func (c *fakeConn) refuseWith(err error) {
@@ -211,14 +234,30 @@ func (c *fakeConn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 func (c *fakeConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	c.mu.Lock()
+	hang := c.hang
+	c.hang = 0
+	c.mu.Unlock()
+	time.Sleep(hang)
+	if err := c.note(b, to); err != nil {
+		return 0, err
+	}
+	if c.wire != nil {
+		c.wire(c, slices.Clone(b))
+	}
+	return len(b), nil
+}
+
+// note writes down what is sent, if it can be.
+func (c *fakeConn) note(b []byte, to net.Addr) error {
+	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.isClosed():
-		return 0, net.ErrClosed
+		return net.ErrClosed
 	case c.refuse != nil:
-		return 0, c.refuse
+		return c.refuse
 	case to.String() != net.HardwareAddr(b[:6]).String():
-		return 0, errors.New("socket address and destination of the frame differ")
+		return errors.New("socket address and destination of the frame differ")
 	}
 	s := sent{time.Now(), c.text(b)}
 	if c.probe(s.frame) {
@@ -226,7 +265,7 @@ func (c *fakeConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	} else {
 		c.sent = append(c.sent, s)
 	}
-	return len(b), nil
+	return nil
 }
 
 func (c *fakeConn) Close() error {
@@ -253,6 +292,13 @@ var (
 func (l Language) start(t *testing.T, links ...l2.Link) (*l2.Announcer, *fakeNetwork, *diary) {
 	t.Helper()
 	f := l.host(links...)
+	a, log := l.runOn(t, f)
+	return a, f, log
+}
+
+// runOn runs an Announcer on a host.
+func (l Language) runOn(t *testing.T, f *fakeNetwork) (*l2.Announcer, *diary) {
+	t.Helper()
 	log := &diary{}
 	a := l.New(l2.Options{Log: slog.New(log), Network: f})
 	ctx, stop := context.WithCancel(t.Context())
@@ -265,7 +311,7 @@ func (l Language) start(t *testing.T, links ...l2.Link) (*l2.Announcer, *fakeNet
 			t.Errorf("Run() = %v", err)
 		}
 	})
-	return a, f, log
+	return a, log
 }
 
 func (l Language) host(links ...l2.Link) *fakeNetwork {

@@ -33,6 +33,8 @@ type Language struct {
 	// Probe is what is said to find out whether anybody has an address.
 	Probe   func(us l2.MAC, addr string) string
 	IsProbe func(said string) bool
+	// Has is another host's answer to it.
+	Has func(host, us l2.MAC, addr string) []byte
 	// Claim is another host's message that addr is his, Defence the answer.
 	Claim   func(host l2.MAC, addr string) []byte
 	Defence func(us l2.MAC, addr string) string
@@ -109,6 +111,16 @@ func Run(t *testing.T, l Language) {
 		{"withdrawing ends a dispute", Language.withdrawingEndsADispute},
 		{"own second link is no conflict", Language.ownSecondLink},
 		{"who yields contests nothing and answers still", Language.whoYields},
+		{"asks three times before it answers", Language.asksBeforeItAnswers},
+		{"stranger keeps what he has", Language.strangerKeepsIt},
+		{"living peer hands over at once", Language.livingPeerHandsOver},
+		{"peer that was taken for dead keeps what he has", Language.deadPeerKeepsIt},
+		{"who was absent asks anew", Language.absentAsksAnew},
+		{"who is not elected any more goes on until a peer has it", Language.goesOnUntilAPeerHasIt},
+		{"who is elected gives up what a peer takes", Language.givesUpWhatAPeerTakes},
+		{"what was handed over comes back", Language.comesBack},
+		{"peer that is back is told everything", Language.peerThatIsBackIsTold},
+		{"of two that were parted the right one stays", Language.partedFindEachOther},
 	}
 	if len(l.wishes()) > 0 {
 		tests = append(tests, test{"who only asks is refused and shown", Language.whoOnlyAsks})
