@@ -121,6 +121,7 @@ func Run(t *testing.T, l Language) {
 		{"what was handed over comes back", Language.comesBack},
 		{"peer that is back is told everything", Language.peerThatIsBackIsTold},
 		{"of two that were parted the right one stays", Language.partedFindEachOther},
+		{"exactly one answers in the end, whatever happens", Language.modelHolds},
 	}
 	if len(l.wishes()) > 0 {
 		tests = append(tests, test{"who only asks is refused and shown", Language.whoOnlyAsks})

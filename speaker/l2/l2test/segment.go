@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -162,12 +161,4 @@ func (s *segment) ask(numbers []int) map[int][]string {
 		}
 	}
 	return answer
-}
-
-// nodes names hosts.
-func nodes(hosts []*host) (names []string) {
-	for _, h := range hosts {
-		names = append(names, h.node)
-	}
-	return slices.Clip(names)
 }

@@ -1,0 +1,293 @@
+package l2test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What a model takes for granted, and what it promises.
+const (
+	missed   = 300 * time.Millisecond // after what time BFD tells who is there
+	differs  = 50 * time.Millisecond  // between the plans of two hosts
+	settles  = 10 * time.Second       // after the last disturbance
+	doubles  = 150 * time.Millisecond // for how long two may answer that are agreed
+	silences = time.Second            // and for how long nobody
+)
+
+// How often hosts are asked: while something may still come of a disturbance, and
+// then.
+const (
+	uneasy          = 2 * time.Second
+	askSoon, askNow = 200 * time.Millisecond, 20 * time.Millisecond
+)
+
+// A model is a segment on which hosts die, come back and are parted, and what
+// each believes of the others meanwhile.
+type model struct {
+	*segment
+	t      *testing.T
+	rnd    *rand.Rand
+	truth  world
+	belief []world
+	news   []news // yet to be heard, by time
+	// agreed is when all hosts came to believe the truth; double and silent since
+	// when two on one side answer for an address, or nobody.
+	agreed         time.Time
+	double, silent map[int]time.Time
+	told           []string // what has happened, for whoever has to understand it
+	began          time.Time
+	shown          string
+}
+
+// news is what one host comes to believe.
+type news struct {
+	at    time.Time
+	host  *host
+	about bool // whether it is about who is there, or else about plans
+	tell  func(*world)
+}
+
+// Whatever happens to speakers, to the segment between them and to their plans:
+// once it has settled, exactly one on each side that hears each other answers for
+// each address, and while all agree two do, or nobody does, for moments only. A
+// seed says what happens; who is scheduled when differs from run to run.
+func (l Language) modelHolds(t *testing.T) {
+	for _, seed := range []uint64{1, 2, 3, rand.Uint64()} {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := l.model(t, seed, 3+int(seed%3))
+				for round := range 10 {
+					m.tell("round %d", round)
+					m.round()
+					if t.Failed() {
+						t.Fatalf("seed %d, round %d:\n%s", seed, round, strings.Join(m.told, "\n"))
+					}
+				}
+			})
+		})
+	}
+}
+
+func (l Language) model(t *testing.T, seed uint64, hosts int) *model {
+	m := &model{
+		segment: l.segment(seed, hosts), t: t, rnd: rand.New(rand.NewPCG(seed, 4)),
+		truth: newWorld(hosts), double: map[int]time.Time{}, silent: map[int]time.Time{}, began: time.Now(),
+	}
+	for _, h := range m.hosts {
+		m.belief = append(m.belief, m.truth.clone())
+		m.start(h)
+	}
+	m.agreed = time.Now()
+	return m
+}
+
+// round disturbs the model a few times, lets it settle and looks at it.
+func (m *model) round() {
+	m.told = m.told[max(0, len(m.told)-300):]
+	for range 1 + m.rnd.IntN(4) {
+		m.disturb()
+		m.until(time.Now().Add(time.Duration(m.rnd.Int64N(int64(500 * time.Millisecond)))))
+	}
+	m.until(time.Now().Add(settles))
+	answer := m.ask(numbered)
+	for _, h := range m.hosts {
+		if !m.truth.alive[h.index] {
+			continue
+		}
+		for _, n := range numbered {
+			on := m.onSide(h, answer[n])
+			elected := m.truth.elected(m.l, m.hosts, h, n)
+			if elected != "" && len(on) != 1 || elected == "" && len(on) != 0 {
+				m.t.Errorf("on the side of %s, where %q is elected, %v answer for %d", h.node, elected, on, n)
+			}
+		}
+	}
+}
+
+// disturb does one thing that may happen at any time.
+func (m *model) disturb() {
+	h := m.hosts[m.rnd.IntN(len(m.hosts))]
+	i := h.index
+	switch m.rnd.IntN(7) {
+	case 0, 1:
+		if m.truth.alive[i] {
+			m.tell("%s dies", h.node)
+			m.halt(m.t, h)
+			m.news = slices.DeleteFunc(m.news, func(n news) bool { return n.host == h })
+			m.happens(true, func(w *world) { w.alive[i] = false })
+			return
+		}
+		m.tell("%s starts", h.node)
+		m.happens(true, func(w *world) { w.alive[i] = true })
+		m.belief[i] = m.truth.clone()
+		m.start(h)
+	case 2, 3:
+		sides := make([]int, len(m.hosts)) // healed
+		if m.rnd.IntN(2) == 0 {
+			for j := range sides {
+				sides[j] = m.rnd.IntN(2)
+			}
+		}
+		m.tell("sides are %v", sides)
+		m.part(sides...)
+		m.happens(true, func(w *world) { w.side = sides })
+	case 4:
+		may := m.rnd.IntN(3) > 0
+		serves := may || m.rnd.IntN(2) == 0
+		m.tell("%s may %t, serves %t", h.node, may, serves)
+		m.happens(false, func(w *world) { w.may[i], w.serves[i] = may, serves })
+	case 5:
+		n := m.rnd.IntN(len(numbered))
+		wanted := m.rnd.IntN(3) > 0
+		m.tell("%d is wanted %t", numbered[n], wanted)
+		m.happens(false, func(w *world) { w.wanted[n] = wanted })
+	case 6:
+		m.misjudge(h, m.hosts[m.rnd.IntN(len(m.hosts))])
+	}
+}
+
+// misjudge has a host take another for dead, for a while and for itself alone.
+func (m *model) misjudge(h, other *host) {
+	if h.a == nil || h == other {
+		return
+	}
+	m.tell("%s misses %s", h.node, other.node)
+	now := time.Now()
+	m.hears(
+		news{now, h, true, func(w *world) { w.alive[other.index] = false }},
+		news{now.Add(time.Duration(m.rnd.Int64N(int64(settles / 4)))), h, true, func(w *world) { w.alive[other.index] = m.truth.alive[other.index] }})
+}
+
+// start runs a host that believes what it should.
+func (m *model) start(h *host) {
+	m.boot(m.t, h)
+	m.sync(h)
+}
+
+// happens makes something true, and lets hosts come to believe it, each in its
+// own time but what is of one kind in order.
+func (m *model) happens(about bool, tell func(*world)) {
+	tell(&m.truth)
+	m.agreed = time.Time{}
+	for _, h := range m.hosts {
+		if h.a == nil {
+			continue
+		}
+		at := time.Now().Add(time.Duration(m.rnd.Int64N(int64(differs))))
+		if about {
+			at = at.Add(missed)
+		}
+		for _, n := range m.news {
+			if n.host == h && n.about == about && n.at.After(at) {
+				at = n.at
+			}
+		}
+		m.hears(news{at, h, about, tell})
+	}
+	if len(m.news) == 0 { // nobody is alive
+		m.agreed = time.Now()
+	}
+}
+
+// hears has hosts hear news when their time comes.
+func (m *model) hears(all ...news) {
+	m.agreed = time.Time{}
+	m.news = append(m.news, all...)
+	slices.SortStableFunc(m.news, func(a, b news) int { return a.at.Compare(b.at) })
+}
+
+// until lets time go by until end, in which hosts hear news and are asked.
+func (m *model) until(end time.Time) {
+	for {
+		every := askSoon
+		if m.agreed.IsZero() || time.Since(m.agreed) < uneasy {
+			every = askNow
+		}
+		next := time.Now().Truncate(every).Add(every)
+		if len(m.news) > 0 && m.news[0].at.Before(next) {
+			next = m.news[0].at
+		}
+		if next.After(end) {
+			pass(time.Until(end))
+			return
+		}
+		pass(time.Until(next))
+		for len(m.news) > 0 && !m.news[0].at.After(next) {
+			n := m.news[0]
+			m.news = m.news[1:]
+			n.tell(&m.belief[n.host.index])
+			m.sync(n.host)
+			if len(m.news) == 0 {
+				m.agreed = time.Now()
+			}
+		}
+		m.watch()
+	}
+}
+
+func (m *model) sync(h *host) {
+	w := m.plan(h, m.belief[h.index])
+	if err := h.a.Sync(m.t.Context(), w); err != nil {
+		m.t.Errorf("%s: Sync(%v) = %v", h.node, w, err)
+	}
+	synctest.Wait()
+	var claims []string
+	for _, c := range w.Claims {
+		claims = append(claims, c.Addr.String())
+	}
+	m.tell("%s plans %v, %d others", h.node, claims, len(w.Others))
+}
+
+// watch looks for addresses that two answer for, or nobody, though all agree.
+func (m *model) watch() {
+	answer := m.ask(numbered)
+	if text := fmt.Sprint(answer); text != m.shown {
+		m.shown = text
+		m.tell("answers %s", text)
+	}
+	for _, n := range numbered {
+		two, none := false, false
+		for _, h := range m.hosts {
+			on := len(m.onSide(h, answer[n]))
+			two = two || on > 1
+			none = none || on == 0 && m.truth.alive[h.index] && m.truth.elected(m.l, m.hosts, h, n) != ""
+		}
+		if d := m.lasts(m.double, n, two); d > doubles {
+			m.t.Errorf("%v answer for %d, for %v though all agree", answer[n], n, d)
+		}
+		if d := m.lasts(m.silent, n, none); d > silences {
+			m.t.Errorf("%v answer for %d, and nobody on a side for %v though all agree", answer[n], n, d)
+		}
+	}
+}
+
+// lasts is for how long something has been so of an address while all agree.
+func (m *model) lasts(since map[int]time.Time, n int, is bool) time.Duration {
+	if !is || m.agreed.IsZero() {
+		delete(since, n)
+		return 0
+	}
+	if _, on := since[n]; !on {
+		since[n] = time.Now()
+	}
+	return time.Since(since[n])
+}
+
+// onSide are those of nodes that are on the side of h.
+func (m *model) onSide(h *host, nodes []string) (on []string) {
+	for _, o := range m.hosts {
+		if slices.Contains(nodes, o.node) && m.truth.side[h.index] == m.truth.side[o.index] {
+			on = append(on, o.node)
+		}
+	}
+	return on
+}
+
+func (m *model) tell(format string, args ...any) {
+	m.told = append(m.told, fmt.Sprintf("%9v ", time.Since(m.began).Round(time.Millisecond))+fmt.Sprintf(format, args...))
+}
