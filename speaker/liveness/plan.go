@@ -47,8 +47,9 @@ func Plan(s snapshot.Snapshot, me string) map[string]bfd.Peer {
 		if !ok {
 			continue // no such node any more, or no family in common
 		}
+		neighbours := near(own.Links, to) && near(sp.Links, from)
 		plan[sp.Node] = bfd.Peer{
-			Addr: to, Local: from, Multihop: !near(own.Links, to),
+			Addr: to, Local: from, Multihop: !neighbours,
 			MinTx: interval, MinRx: interval, Multiplier: Multiplier,
 		}
 	}
