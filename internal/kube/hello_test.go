@@ -31,7 +31,9 @@ func greeting(t *testing.T, d time.Duration, play func(*fake.Clientset, *Hello))
 		Client: client, Namespace: "herald-system", Node: "n1",
 		Facts: func() (snapshot.Speaker, error) {
 			return snapshot.Speaker{
-				DataPath: "nft", Links: []snapshot.Link{{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}},
+				DataPath: "nft", BFD: true, Links: []snapshot.Link{
+					{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}},
+				},
 				Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"},
 			}, nil
 		},
@@ -77,7 +79,7 @@ func TestHelloIsWhatPeersRead(t *testing.T) {
 		start := time.Now()
 		client := greeting(t, 10500*time.Millisecond, nothing)
 		l, h := said(t, client)
-		if h.DataPath != "nft" || h.Leaving || len(h.Links) != 1 {
+		if h.DataPath != "nft" || h.Leaving || !h.BFD || len(h.Links) != 1 || h.Links[0].MAC != "02:00:00:00:00:a1" {
 			t.Errorf("it says %+v", h)
 		}
 		if l.Labels[labelComponent] != componentSpeaker || len(l.OwnerReferences) != 1 || l.OwnerReferences[0].UID != "node-uid" {
@@ -94,13 +96,35 @@ func TestHelloIsWhatPeersRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []snapshot.Speaker{{
-			Node: "n1", DataPath: "nft", Links: []snapshot.Link{{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}},
+			Node: "n1", DataPath: "nft", BFD: true, Links: []snapshot.Link{
+				{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}},
+			},
 			Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"},
 		}}
 		if got := p.judge(start).alive; !equalSpeakers(got, want) {
 			t.Errorf("peers see %+v", got)
 		}
 	})
+}
+
+// What others have not said, or not so that it can be read, is not known of them.
+func TestWhatALeaseSaysOfALink(t *testing.T) {
+	for text, want := range map[string]snapshot.Speaker{
+		`{"links":[{"name":"eth0","mac":"02:00:00:00:00:a1"}],"bfd":true}`: {BFD: true, Links: []snapshot.Link{{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}}}},
+		`{"links":[{"name":"eth0","mac":"02-00-00-00-00-A1"}]}`:            {Links: []snapshot.Link{{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}}}},
+		`{"links":[{"name":"eth0"}]}`:                                      {Links: []snapshot.Link{{Name: "eth0"}}},
+		`{"links":[{"name":"eth0","mac":"02:00"}]}`:                        {Links: []snapshot.Link{{Name: "eth0"}}},
+		`{"links":[{"name":"ib0","mac":"02:00:00:00:00:00:00:a1"}]}`:       {Links: []snapshot.Link{{Name: "ib0"}}},
+	} {
+		var h hello
+		if err := json.Unmarshal([]byte(text), &h); err != nil {
+			t.Fatal(err)
+		}
+		want.Node = "n2"
+		if got := h.speaker("n2"); !equalSpeakers([]snapshot.Speaker{got}, []snapshot.Speaker{want}) {
+			t.Errorf("%s: read as %+v, want %+v", text, got, want)
+		}
+	}
 }
 
 func TestLeavingIsSaidAtOnce(t *testing.T) {

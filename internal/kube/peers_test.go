@@ -283,6 +283,8 @@ func TestACensusRingsForNews(t *testing.T) {
 		{"the same again is no news", `{"tunnels":["192.0.2.1"],"lacks":["no tunnels"]}`, `{"tunnels":["192.0.2.1"],"lacks":["no tunnels"]}`, false},
 		{"the end of a tunnel is", `{}`, `{"tunnels":["192.0.2.1"]}`, true},
 		{"another one is", `{"tunnels":["192.0.2.1"]}`, `{"tunnels":["192.0.2.2"]}`, true},
+		{"a hardware address is", `{"links":[{"name":"eth0"}]}`, `{"links":[{"name":"eth0","mac":"02:00:00:00:00:01"}]}`, true},
+		{"speaking BFD is", `{}`, `{"bfd":true}`, true},
 		{"what the kernel lacks is", `{}`, `{"lacks":["no mh"]}`, true},
 		{"a field of a later version is not", `{}`, `{"later":1}`, false},
 		{"no address is no end of a tunnel", `{}`, `{"tunnels":[""]}`, false},
@@ -309,5 +311,13 @@ func TestACensusRingsForNews(t *testing.T) {
 	}
 	if got := c.judged(); len(got.alive) != 1 || len(got.lost) != 1 {
 		t.Errorf("judged %+v", got)
+	}
+	for _, step := range []struct {
+		says  snapshot.Contact
+		rings bool
+	}{{snapshot.Lost, false}, {snapshot.Reached, true}, {snapshot.Reached, false}, {snapshot.Left, true}, {snapshot.Lost, true}} {
+		if got := c.meet(map[string]snapshot.Contact{"n2": step.says}, now); got != step.rings {
+			t.Errorf("n2, which is silent, has contact %d: it rings: %t", step.says, got)
+		}
 	}
 }
