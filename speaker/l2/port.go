@@ -103,22 +103,22 @@ func (p *port) claim(addrs []netip.Addr, live *claims, left map[speaker.Claim]ti
 		at := live.at(addr, p.link.Name)
 		t := p.tenures[addr]
 		if t == nil {
-			t = &tenure{seat: at.seat, due: now}
+			t = &tenure{seat: at.seat, elected: at.elected, due: now}
 			if at, had := left[speaker.Claim{Addr: addr, Link: p.link.Name}]; had && now.Sub(at) < absent {
 				t.sent = probes
 			}
 			p.tenures[addr] = t
 		}
-		if t.terms != at.terms && t.elected && t.stage == owning && t.due.IsZero() {
-			t.due = now // the refresh begins
+		if t.terms != at.terms && t.elected && t.stage == owning && t.sent > len(gaps) {
+			t.due = now // the refresh begins, or is another
 		}
 		t.terms = at.terms
 		switch {
 		case t.elected == at.elected:
 		case !at.elected: // he who is has time to say so
 			t.pause, t.due = lingerPause, now.Add(lingerPause)
-		case t.stage == owning:
-			t.due = time.Time{}
+		case t.stage == owning: // what was to be greeted yet, or again, is
+			t.due = now
 		default: // it was handed over, and comes back
 			t.stage, t.sent, t.due = checking, 0, now
 		}
