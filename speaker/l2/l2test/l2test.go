@@ -121,6 +121,9 @@ func Run(t *testing.T, l Language) {
 		{"what was handed over comes back", Language.comesBack},
 		{"peer that is back is told everything", Language.peerThatIsBackIsTold},
 		{"of two that were parted the right one stays", Language.partedFindEachOther},
+		{"peer is left alone for as long as the terms say", Language.leavesAloneForAWhile},
+		{"greets again and again if the terms say so", Language.greetsAgainAndAgain},
+		{"what comes back at once is not asked for", Language.backAtOnce},
 		{"exactly one answers in the end, whatever happens", Language.modelHolds},
 	}
 	if len(l.wishes()) > 0 {
