@@ -27,6 +27,9 @@ func (a *Announcer) read(p *port) {
 
 // handle has one frame judged and acts on it.
 func (a *Announcer) handle(p *port, frame []byte) {
+	// Run stops answering before it shows that it is back. So who sees that it was
+	// awake before he looks at what is answered for, sees that too.
+	awake := a.awake()
 	at := Station{p.link.Name, p.link.MAC, a.live.Load(), *a.own.Load()}
 	h, err := a.proto.Hear(frame, at)
 	if err != nil {
@@ -39,7 +42,7 @@ func (a *Announcer) handle(p *port, frame []byte) {
 		return
 	case Asked, Wanted:
 		a.count.requests.Add(1)
-		if !a.awake() {
+		if !awake {
 			return // it may have got another owner meanwhile
 		}
 		if p.send(h.Reply) == nil {
