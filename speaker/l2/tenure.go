@@ -164,6 +164,7 @@ func (r *run) found(p *port, addr netip.Addr, t *tenure, mac MAC, now time.Time)
 		r.wait(p, addr, t, mac, patientPause, now)
 	case other.alive:
 		r.take(p, addr, t, now) // he gives it up when he hears of it
+		t.asked = now           // should another answer, too, he does not know of us yet
 	case known:
 		r.wait(p, addr, t, mac, min(max(2*t.pause, heldPause), heldPauseMax), now)
 	default:
