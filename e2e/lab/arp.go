@@ -50,3 +50,15 @@ func arpReply(f []byte, mac net.HardwareAddr) (netip.Addr, net.HardwareAddr, boo
 	}
 	return netip.AddrFrom4([4]byte(f[28:32])), slices.Clone(net.HardwareAddr(f[22:28])), true
 }
+
+// arpVoice reads a frame as a reply to us, or as an announcement to all
+// (RFC 5227 §3).
+func arpVoice(f []byte, us MAC) (addr netip.Addr, mac MAC, greeting, ok bool) {
+	if len(f) < arpLen || binary.BigEndian.Uint16(f[12:14]) != unix.ETH_P_ARP {
+		return addr, mac, false, false
+	}
+	addr, mac = netip.AddrFrom4([4]byte(f[28:32])), MAC(f[22:28])
+	_, _, answer := arpReply(f, us[:])
+	greeting = !answer && f[0] == 0xff && bytes.Equal(f[28:32], f[38:42])
+	return addr, mac, greeting, answer || greeting
+}

@@ -57,3 +57,17 @@ func advertisement(f []byte, mac net.HardwareAddr) (netip.Addr, net.HardwareAddr
 	}
 	return netip.AddrFrom16([16]byte(f[62:78])), slices.Clone(net.HardwareAddr(f[80:86])), true
 }
+
+// ndVoice reads a frame as an advertisement to us, or as one to all that nobody
+// had asked for (RFC 4861 §7.2.6).
+func ndVoice(f []byte, us MAC) (addr netip.Addr, mac MAC, greeting, ok bool) {
+	if addr, hw, ok := advertisement(f, us[:]); ok {
+		return addr, MAC(hw), false, true
+	}
+	const solicited, targetOption = 0x40, 2
+	if len(f) < ndLen || f[0] != 0x33 || f[20] != unix.IPPROTO_ICMPV6 || f[54] != 136 ||
+		f[58]&solicited != 0 || f[78] != targetOption {
+		return addr, mac, false, false
+	}
+	return netip.AddrFrom16([16]byte(f[62:78])), MAC(f[80:86]), true, true
+}

@@ -1,0 +1,207 @@
+package stories
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/herald-lb/herald/e2e/lab"
+)
+
+// tolerated is for how long two nodes may answer when an address moves from one
+// that lives: the new owner begins to answer when he greets, and the old one ends
+// when he has heard that. Both are processes that have to be woken first, on
+// machines that do other things as well.
+const tolerated = 50 * time.Millisecond
+
+// A watched lab has Services that a client asks for all the time.
+type watched struct {
+	*lab.Lab
+	t     *testing.T
+	addrs []netip.Addr
+	seen  *lab.Observer
+	begun time.Time // the last part of the story
+	part  string
+}
+
+// few is for how many Services every node has an address of each family.
+const few = 3
+
+// watching starts a lab with dual-stack Services.
+func watching(t *testing.T, services int, o lab.Options) *watched {
+	t.Helper()
+	w := &watched{Lab: lab.Start(t, o), t: t}
+	onePodEach(w.Lab, "web")
+	first := "205"
+	if services > few {
+		first = "110"
+	}
+	w.Apply(pool("lan", "192.168.50."+first+"-192.168.50.254", "fd50::f5-fd50::ffff"))
+	for i := range services {
+		s := dual(fmt.Sprintf("web-%d", i), "RequireDualStack")
+		s.app = "web"
+		w.Apply(s.String())
+	}
+	for i := range services {
+		name := fmt.Sprintf("web-%d", i)
+		w.WaitAddress(name)
+		w.addrs = append(w.addrs, lab.Addresses(w.Service(name))...)
+	}
+	if len(w.addrs) != 2*services {
+		t.Fatalf("%d services have %v", services, w.addrs)
+	}
+	w.seen = w.observe(w.Client)
+	w.begin("beginning")
+	w.owned()
+	return w
+}
+
+// observe has one more host ask for all addresses.
+func (w *watched) observe(h *lab.Host) *lab.Observer {
+	w.t.Helper()
+	seen, err := h.Observe(w.addrs...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = seen.Stop() })
+	return seen
+}
+
+// owners returns who answers for each address now, as an observer sees it.
+func (w *watched) owners(seen *lab.Observer) (map[netip.Addr]*lab.Node, error) {
+	owners := map[netip.Addr]*lab.Node{}
+	for _, addr := range w.addrs {
+		mac, err := seen.Record(addr).Owner()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", addr, err)
+		}
+		if owners[addr] = w.byMAC(mac); owners[addr] == nil {
+			return nil, fmt.Errorf("%s: %s answers, which is none of the nodes", addr, mac)
+		}
+	}
+	return owners, nil
+}
+
+func (w *watched) byMAC(mac lab.MAC) *lab.Node {
+	for _, n := range w.Nodes() {
+		if lab.MAC(n.MAC()) == mac {
+			return n
+		}
+	}
+	return nil
+}
+
+// owned waits until every address has one owner, and returns them.
+func (w *watched) owned() (owners map[netip.Addr]*lab.Node) {
+	w.t.Helper()
+	w.Eventually("every address has one owner", func() (err error) {
+		owners, err = w.owners(w.seen)
+		return err
+	})
+	return owners
+}
+
+// left waits until nobody is answered by a node, but all by some.
+func (w *watched) left(node *lab.Node) {
+	w.t.Helper()
+	w.Eventually("other nodes answer for what "+node.Name+" had", func() error {
+		owners, err := w.owners(w.seen)
+		for addr, n := range owners {
+			if n == node {
+				return fmt.Errorf("%s answers for %s", node.Name, addr)
+			}
+		}
+		return err
+	})
+}
+
+// are waits until the owners are as they were.
+func (w *watched) are(before map[netip.Addr]*lab.Node) {
+	w.t.Helper()
+	w.Eventually("everything is where it was", func() error {
+		owners, err := w.owners(w.seen)
+		for addr, n := range owners {
+			if n != before[addr] {
+				return fmt.Errorf("%s is at %s, and was at %s", addr, n.Name, before[addr].Name)
+			}
+		}
+		return err
+	})
+}
+
+// begin begins a part of the story, and tells of the last.
+func (w *watched) begin(part string) {
+	w.t.Helper()
+	w.tell()
+	w.part, w.begun = part, time.Now()
+}
+
+// tell logs for how long the client was not answered, and what moved.
+func (w *watched) tell() {
+	w.t.Helper()
+	if w.part == "" {
+		return
+	}
+	moved, longest, overlap := 0, time.Duration(0), time.Duration(0)
+	for _, addr := range w.addrs {
+		all := w.seen.Record(addr)
+		r := all.Since(w.begun)
+		longest = max(longest, r.Longest())
+		if slices.ContainsFunc(all.Changes(), func(c lab.Change) bool { return c.At.After(w.begun) }) {
+			moved++
+		}
+		for _, d := range r.Doubles(0) {
+			overlap = max(overlap, d.For)
+		}
+	}
+	ms := time.Millisecond
+	w.t.Logf("%s, %s: %d of %d addresses moved, %s without an answer at the longest, two answered for %s at the longest",
+		w.part, time.Since(w.begun).Round(10*ms), moved, len(w.addrs), longest.Round(ms), overlap.Round(ms))
+}
+
+// calm is how long nothing is done in the end, so that what is wrong shows.
+const calm = 500 * time.Millisecond
+
+// end looks at everything that was seen since a time: each address had one owner,
+// and has one. It returns whom.
+func (w *watched) end(since time.Time) map[netip.Addr]*lab.Node {
+	w.t.Helper()
+	<-time.After(calm)
+	if err := w.seen.Stop(); err != nil {
+		w.t.Errorf("observing: %v", err)
+	}
+	w.tell()
+	for _, addr := range w.addrs {
+		for _, d := range w.seen.Record(addr).Since(since).Doubles(tolerated) {
+			w.t.Errorf("%s: %s", addr, w.named(d))
+		}
+	}
+	owners, err := w.owners(w.seen)
+	if err != nil {
+		w.t.Errorf("in the end: %v", err)
+	}
+	return owners
+}
+
+// named names the nodes where a text has their hardware addresses.
+func (w *watched) named(text fmt.Stringer) string {
+	var pairs []string
+	for _, n := range w.Nodes() {
+		pairs = append(pairs, n.MAC().String(), n.Name)
+	}
+	return strings.NewReplacer(pairs...).Replace(text.String())
+}
+
+// of returns the addresses that a node has.
+func of(node *lab.Node, owners map[netip.Addr]*lab.Node) (addrs []netip.Addr) {
+	for _, addr := range slices.SortedFunc(maps.Keys(owners), netip.Addr.Compare) {
+		if owners[addr] == node {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
