@@ -3,7 +3,10 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Guest adds a host to the segment, whose addresses end in number.
@@ -75,12 +78,38 @@ func (l *Lab) management(doing string, do func(port string) error) {
 	}
 }
 
-// Address gives the host one more address on the segment, without asking
-// whether anybody has it.
-func (h *Host) Address(prefix string) error { return h.address("eth0", prefix) }
+// Address gives the host more addresses on the segment, without a look at whether
+// anybody has them.
+func (h *Host) Address(t T, addrs ...netip.Addr) {
+	t.Helper()
+	for _, a := range addrs {
+		if err := h.address("eth0", netip.PrefixFrom(a, a.BitLen()).String()); err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
+}
 
-// Unaddress takes an address from the host.
-func (h *Host) Unaddress(prefix string) error {
-	_, err := h.Exec("ip", "addr", "del", prefix, "dev", "eth0")
-	return err
+// Unaddress takes addresses from the host.
+func (h *Host) Unaddress(t T, addrs ...netip.Addr) {
+	t.Helper()
+	for _, a := range addrs {
+		if _, err := h.Exec("ip", "addr", "del", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "eth0"); err != nil {
+			t.Fatalf("taking %s from %s: %v", a, h.Name, err)
+		}
+	}
+}
+
+// Greet says, to all on the segment, that an address is at the host: by an ARP
+// announcement, or by a solicitation that comes from there.
+func (h *Host) Greet(addr netip.Addr) error {
+	etherType, frame := uint16(unix.ETH_P_ARP), arpRequest
+	if addr.Is6() {
+		etherType, frame = unix.ETH_P_IPV6, solicitation
+	}
+	sock, err := h.packetSocket(etherType)
+	if err != nil {
+		return fmt.Errorf("greeting %s from %s: %w", addr, h.Name, err)
+	}
+	_, err = sock.Write(frame(h.mac, addr, addr))
+	return errors.Join(err, sock.Close())
 }

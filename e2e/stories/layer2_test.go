@@ -1,6 +1,9 @@
 package stories
 
 import (
+	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -86,4 +89,230 @@ func TestAllSpeakersRestartedAtOnceLeaveOneOwner(t *testing.T) {
 	}
 	w.are(owners)
 	w.end(time.Time{})
+}
+
+// One that hears no other speaker cannot be told from one that is dead, by those
+// whom it does not hear, and the other way round: both sides may answer as long as
+// it lasts. What must hold: somebody always does, and afterwards one does.
+func TestASpeakerThatIsDeafToOthersIsOneOfThemAgainAfterwards(t *testing.T) {
+	oneWay(t, func(w *watched, owner *lab.Node, others []lab.Machine) {
+		w.Block(others, []lab.Machine{owner})
+	})
+}
+
+func TestASpeakerThatOthersDoNotHearIsOneOfThemAgainAfterwards(t *testing.T) {
+	oneWay(t, func(w *watched, owner *lab.Node, others []lab.Machine) {
+		w.Block([]lab.Machine{owner}, others)
+	})
+}
+
+// oneWay is the story of frames between an owner and the other nodes that are
+// lost in one direction. The client hears everybody.
+func oneWay(t *testing.T, block func(w *watched, owner *lab.Node, others []lab.Machine)) {
+	w := watching(t, few, lab.Options{})
+	owners := w.owned()
+	owner := owners[w.addrs[0]]
+	w.begin("one way only")
+	block(w, owner, w.others(owner))
+	<-time.After(3 * time.Second)
+	w.Unblock()
+	healed := time.Now()
+	w.begin("healed")
+	w.are(owners)
+	took := time.Since(healed)
+	w.end(healed.Add(oneAgain))
+	for _, addr := range w.addrs {
+		if longest := w.seen.Record(addr).Longest(); longest > time.Second {
+			t.Errorf("%s: nobody answered for %s", addr, longest)
+		}
+	}
+	t.Logf("everything was where it was %s after it was healed", took.Round(time.Millisecond))
+}
+
+// oneAgain is how long two nodes may go on to answer that hear each other again:
+// each asks for one address after the other whether anybody else has it.
+const oneAgain = 2 * time.Second
+
+// The speakers of two nodes are parted, but nobody else is from either: who has an
+// address is asked before it is taken.
+func TestNothingMovesWhenOnlyTwoSpeakersArePartedByIP(t *testing.T) {
+	w := watching(t, few, lab.Options{})
+	owners := w.owned()
+	w.begin("parted")
+	a, b := w.Node(1), w.Node(2)
+	ignoreIP(t, a, 12)
+	ignoreIP(t, b, 11)
+	<-time.After(4 * time.Second)
+	for _, n := range []*lab.Node{a, b} {
+		if n.Speaker.Said("a speaker does not answer any more") == 0 {
+			t.Errorf("%s has not missed the other: this proves nothing", n.Name)
+		}
+		if _, err := n.Exec("nft", "delete table inet story"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.begin("healed")
+	<-time.After(2 * time.Second)
+	w.end(time.Time{})
+	for _, addr := range w.addrs {
+		r := w.seen.Record(addr)
+		if moved, strays := r.Changes(), r.Strays(); len(moved)+len(strays) > 0 {
+			t.Errorf("%s, which %s had, has moved: %v, %v", addr, owners[addr].Name, moved, strays)
+		}
+	}
+}
+
+// ignoreIP makes a node deaf to what the node sends whose addresses end in number,
+// but for ARP and Neighbor Discovery.
+func ignoreIP(t *testing.T, n *lab.Node, number int) {
+	t.Helper()
+	_, err := n.Exec("nft", fmt.Sprintf("add table inet story; "+
+		"add chain inet story in { type filter hook input priority 0; }; "+
+		"add rule inet story in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; "+
+		"add rule inet story in ip saddr 192.168.50.%d drop; "+
+		"add rule inet story in ip6 saddr fd50::%d drop", number, number))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEachPartOfASegmentHasOneOwnerAndTheWholeOneAgain(t *testing.T) {
+	w := watching(t, few, lab.Options{})
+	owners := w.owned()
+	guest := w.Guest("guest", 101)
+	there := w.observe(guest)
+	alone, rest := []lab.Machine{w.Node(1), w.Client, w.Router}, []lab.Machine{w.Node(2), w.Node(3), guest}
+	w.begin("parted")
+	w.Block(alone, rest)
+	w.Block(rest, alone)
+	w.Eventually("n1 has everything on its side", func() error { return w.within(w.seen, w.Node(1)) })
+	w.Eventually("the others have everything on theirs", func() error { return w.within(there, w.Node(2), w.Node(3)) })
+	w.meet(url(w.addrs[0]), url(w.addrs[1]))
+	parted := time.Now()
+	<-time.After(time.Second)
+	for _, seen := range []*lab.Observer{w.seen, there} {
+		for _, addr := range w.addrs {
+			for _, d := range seen.Record(addr).Since(parted).Doubles(0) {
+				t.Errorf("%s, on one side: %s", addr, w.named(d))
+			}
+		}
+	}
+	w.Unblock()
+	healed := time.Now()
+	w.begin("healed")
+	w.are(owners)
+	t.Logf("everything was where it was %s after it was healed", time.Since(healed).Round(time.Millisecond))
+	for _, addr := range w.addrs[:2] {
+		w.Eventually("the client's kernel holds the owner for "+addr.String(), func() error { return held(w.Lab, addr, owners[addr]) })
+	}
+	w.end(healed.Add(oneAgain))
+}
+
+// Nobody can read or write anything, but speakers hear each other.
+func TestAddressesMoveWithoutTheAPIServer(t *testing.T) {
+	w := watching(t, few, lab.Options{})
+	owners := w.owned()
+	owner := owners[w.addrs[0]]
+	w.CutAPI()
+	w.begin("without the API server")
+	<-time.After(2 * time.Second)
+	w.are(owners)
+	w.begin("killed")
+	owner.Kill()
+	w.left(owner)
+	w.begin("all is well again")
+	w.RestoreAPI()
+	owner.StartSpeaker()
+	w.are(owners)
+	w.end(time.Time{})
+}
+
+func TestManyAddressesOfANodeFailOverLikeOneAndOnlyTheyAreGreeted(t *testing.T) {
+	w := watching(t, 60, lab.Options{Nodes: 2})
+	owners := w.owned()
+	owner := w.Node(1)
+	mine := of(owner, owners)
+	if len(mine) < 50 {
+		t.Fatalf("%s has %d of %d addresses: this proves little", owner.Name, len(mine), len(owners))
+	}
+	<-time.After(4 * time.Second) // the greetings of the beginning are over
+	w.begin("killed")
+	owner.Kill()
+	w.left(owner)
+	if took := time.Since(w.begun); took > 2*time.Second {
+		t.Errorf("%d addresses have moved after %s", len(mine), took)
+	}
+	w.end(time.Time{})
+	for _, addr := range w.addrs {
+		greeted := len(w.seen.Record(addr).Since(w.begun).Greetings)
+		if moved := owners[addr] == owner; (greeted > 0) != moved {
+			t.Errorf("%s was greeted %d times; that it has moved is %t", addr, greeted, moved)
+		}
+	}
+}
+
+// taken are addresses that some host has though they are the pool's.
+var taken = []netip.Addr{netip.MustParseAddr("192.168.50.205"), netip.MustParseAddr("fd50::f5")}
+
+func TestAnAddressThatAnotherHostHasIsAnnouncedOnceHeHasItNoMore(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	rogue := l.Guest("rogue", 101)
+	rogue.Address(t, taken...)
+	w := watchServices(t, l, 1)
+	w.Eventually("it is said of both addresses", func() error {
+		said := 0
+		for _, n := range l.Nodes() {
+			said += n.Speaker.Said("another host has an address")
+		}
+		if said < len(taken) {
+			return fmt.Errorf("it was said %d times", said)
+		}
+		return nil
+	})
+	<-time.After(time.Second)
+	for _, addr := range taken {
+		r := w.seen.Record(addr)
+		if mac, err := r.Owner(); err != nil || mac != lab.MAC(rogue.MAC()) || len(r.Changes())+len(r.Strays()) > 0 {
+			t.Errorf("%s: %s answers, %v, after %v; want the host that has it, and nobody else", addr, mac, err, r.Changes())
+		}
+	}
+	w.begin("it is free")
+	rogue.Unaddress(t, taken...)
+	w.owned()
+	if took := time.Since(w.begun); took > 6*time.Second {
+		t.Errorf("the addresses were announced %s after the host that had them has gone", took)
+	}
+	w.end(w.begun)
+}
+
+// Nobody but a speaker takes an address from a speaker.
+func TestAnAddressIsDefendedAgainstAHostThatComesLater(t *testing.T) {
+	w := watching(t, 1, lab.Options{})
+	owners := w.owned()
+	rogue := w.Guest("rogue", 101)
+	w.begin("a host has the addresses as well")
+	came := w.begun
+	rogue.Address(t, taken...)
+	for _, addr := range taken {
+		if err := rogue.Greet(addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-time.After(time.Second)
+	w.begin("the host has gone")
+	rogue.Unaddress(t, taken...)
+	w.are(owners)
+	w.end(w.begun)
+	for _, addr := range taken {
+		owner := lab.MAC(owners[addr].MAC())
+		r := w.seen.Record(addr)
+		if holds := r.Holds(); len(holds) == 0 || holds[0].MAC != owner || holds[0].To.Before(w.begun) {
+			t.Errorf("%s: %s had it, and has not answered all the time: %v", addr, owners[addr].Name, holds)
+		}
+		said := owners[addr].Speaker.Said("another host uses an address of ours")
+		defended := slices.ContainsFunc(r.Greetings, func(v lab.Voice) bool { return v.MAC == owner && v.At.After(came) })
+		if said == 0 || !defended {
+			t.Errorf("%s: its owner has said so %d times; that it was defended is %t", addr, said, defended)
+		}
+	}
 }

@@ -26,21 +26,29 @@ type watched struct {
 	seen  *lab.Observer
 	begun time.Time // the last part of the story
 	part  string
+	final map[netip.Addr]*lab.Node // the owners that are to stay, once are has seen them
 }
 
 // few is for how many Services every node has an address of each family.
 const few = 3
 
-// watching starts a lab with dual-stack Services.
+// watching starts a lab with dual-stack Services, and waits until each has an owner.
 func watching(t *testing.T, services int, o lab.Options) *watched {
 	t.Helper()
-	w := &watched{Lab: lab.Start(t, o), t: t}
-	onePodEach(w.Lab, "web")
-	first := "205"
+	w := watchServices(t, lab.Start(t, o), services)
+	w.owned()
+	return w
+}
+
+func watchServices(t *testing.T, l *lab.Lab, services int) *watched {
+	t.Helper()
+	w := &watched{Lab: l, t: t}
+	onePodEach(l, "web")
+	four, six := "192.168.50.205-192.168.50.254", "fd50::f5-fd50::ff"
 	if services > few {
-		first = "110"
+		four, six = "192.168.50.110-192.168.50.254", "fd50::1:0/112"
 	}
-	w.Apply(pool("lan", "192.168.50."+first+"-192.168.50.254", "fd50::f5-fd50::ffff"))
+	w.Apply(pool("lan", four, six))
 	for i := range services {
 		s := dual(fmt.Sprintf("web-%d", i), "RequireDualStack")
 		s.app = "web"
@@ -56,7 +64,6 @@ func watching(t *testing.T, services int, o lab.Options) *watched {
 	}
 	w.seen = w.observe(w.Client)
 	w.begin("beginning")
-	w.owned()
 	return w
 }
 
@@ -119,9 +126,10 @@ func (w *watched) left(node *lab.Node) {
 	})
 }
 
-// are waits until the owners are as they were.
+// are waits until the owners are as they were, and are to stay.
 func (w *watched) are(before map[netip.Addr]*lab.Node) {
 	w.t.Helper()
+	w.final = before
 	w.Eventually("everything is where it was", func() error {
 		owners, err := w.owners(w.seen)
 		for addr, n := range owners {
@@ -167,8 +175,8 @@ func (w *watched) tell() {
 const calm = 500 * time.Millisecond
 
 // end looks at everything that was seen since a time: each address had one owner,
-// and has one. It returns whom.
-func (w *watched) end(since time.Time) map[netip.Addr]*lab.Node {
+// and has one.
+func (w *watched) end(since time.Time) {
 	w.t.Helper()
 	<-time.After(calm)
 	if err := w.seen.Stop(); err != nil {
@@ -184,7 +192,11 @@ func (w *watched) end(since time.Time) map[netip.Addr]*lab.Node {
 	if err != nil {
 		w.t.Errorf("in the end: %v", err)
 	}
-	return owners
+	for addr, n := range w.final {
+		if owners[addr] != n {
+			w.t.Errorf("%s was back at %s and did not stay there", addr, n.Name)
+		}
+	}
 }
 
 // named names the nodes where a text has their hardware addresses.
@@ -204,4 +216,42 @@ func of(node *lab.Node, owners map[netip.Addr]*lab.Node) (addrs []netip.Addr) {
 		}
 	}
 	return addrs
+}
+
+// others returns all nodes but one.
+func (w *watched) others(than *lab.Node) (others []lab.Machine) {
+	for _, n := range w.Nodes() {
+		if n != than {
+			others = append(others, n)
+		}
+	}
+	return others
+}
+
+// within is nil if all addresses, as an observer sees it, are held by these nodes.
+func (w *watched) within(seen *lab.Observer, nodes ...*lab.Node) error {
+	owners, err := w.owners(seen)
+	for addr, n := range owners {
+		if !slices.Contains(nodes, n) {
+			return fmt.Errorf("%s is at %s", addr, n.Name)
+		}
+	}
+	return err
+}
+
+// meet has the client's kernel look for addresses, and believe somebody. Whether
+// there is a pod that can be reached does not matter.
+func (w *watched) meet(urls ...string) {
+	for _, u := range urls {
+		_, _ = w.Client.GetWithin(u, 200*time.Millisecond)
+	}
+}
+
+// held is nil once the client's kernel holds a node for an address.
+func held(l *lab.Lab, addr netip.Addr, node *lab.Node) error {
+	is, err := believes(l, addr)
+	if err == nil && is != node {
+		err = fmt.Errorf("the client holds %s for %s, want %s", is.Name, addr, node.Name)
+	}
+	return err
 }
