@@ -21,7 +21,7 @@ const (
 // would have it if nobody objected.
 type sighting struct {
 	addr netip.Addr
-	link string
+	port *port // where it was heard
 	mac  MAC
 	// wants is whether he only would have it. He has been told already that he
 	// cannot: that is no defence, for others may have it.
@@ -37,14 +37,14 @@ type dispute struct {
 
 // sight takes note of a sighting.
 func (r *run) sight(s sighting, now time.Time) {
-	live, p := r.live.Load(), r.ports[s.link]
-	if p == nil {
+	live, p := r.live.Load(), s.port
+	if r.ports[p.link.Name] != p { // it was closed meanwhile
 		return
 	}
 	t := p.tenures[s.addr]
 	other, known := live.peers[s.mac]
 	switch {
-	case t == nil || t.seat != live.at(s.addr, s.link).seat: // withdrawn meanwhile
+	case t == nil || t.seat != live.at(s.addr, p.link.Name).seat: // withdrawn meanwhile
 		return
 	case t.stage == owning && !known:
 		if !r.yielding.Load() {
@@ -63,14 +63,14 @@ func (r *run) sight(s sighting, now time.Time) {
 // (c) has it for hosts that cannot give theirs up: one announcement, at most
 // every ten seconds. Nobody but another speaker takes an address from this node.
 func (r *run) defend(p *port, s sighting, now time.Time) {
-	claim := speaker.Claim{Addr: s.addr, Link: s.link}
+	claim := speaker.Claim{Addr: s.addr, Link: p.link.Name}
 	d := r.open[claim]
 	if d == nil {
 		what := "another host uses an address of ours"
 		if s.wants {
 			what = "another host asks to use an address of ours"
 		}
-		r.log.Warn(what, "addr", s.addr, "link", s.link, "mac", s.mac)
+		r.log.Warn(what, "addr", s.addr, "link", p.link.Name, "mac", s.mac)
 		d = &dispute{mac: s.mac, since: now}
 		r.open[claim] = d
 		r.settleAt = earlier(r.settleAt, now.Add(settled))

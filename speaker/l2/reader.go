@@ -55,7 +55,7 @@ func (a *Announcer) handle(p *port, frame []byte) {
 	if _, known := at.claims.peers[h.MAC]; !known && at.Claims(h.Addr) {
 		a.count.conflicts.Add(1)
 	}
-	a.report(p, sighting{h.Addr, at.Link, h.MAC, h.Verdict == Wanted}, at.Claims(h.Addr))
+	a.report(p, sighting{h.Addr, p, h.MAC, h.Verdict == Wanted}, at.Claims(h.Addr))
 }
 
 // report tells Run of a sighting. If Run cannot keep up with those about what we

@@ -115,9 +115,17 @@ func (r *run) wake(now time.Time) {
 	since := now.Sub(r.base)
 	if last := time.Duration(r.pulse.Load()); since-last >= absent && len(r.ports) > 0 {
 		r.log.Info("this process was not there for a while: what it announces is asked for first", "by", r.proto.Name, "for", (since - last).Round(time.Millisecond))
-		r.recheck(now)
+		r.startOver()
 	}
 	r.pulse.Store(int64(since))
+}
+
+// startOver asks first for everything that was answered for: others may have taken
+// over meanwhile. It does so by new sockets, for what the old ones hold is from
+// then as well: greetings of who took over, which must not be taken for news.
+func (r *run) startOver() {
+	r.closeAll()
+	r.complain(r.pass())
 }
 
 // complain logs what went wrong in a pass that nobody asked for, once.

@@ -235,22 +235,6 @@ func (r *run) doubt(now time.Time) {
 	}
 }
 
-// recheck stops answering for everything, and asks first: this process was not
-// there for a while, and others may have taken over. Nor does it count what was
-// being asked before.
-func (r *run) recheck(now time.Time) {
-	for _, p := range r.ports {
-		for _, t := range p.tenures {
-			if t.stage != waiting {
-				t.seat.answers.Store(false)
-				t.stage, t.sent, t.due = checking, 0, now
-				r.moved = true
-				p.next = earlier(p.next, now)
-			}
-		}
-	}
-}
-
 // greetAll greets once more what is answered for: somebody is back who may have
 // answered for it meanwhile, where we were not heard.
 func (r *run) greetAll(now time.Time) {

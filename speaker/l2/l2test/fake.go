@@ -34,9 +34,15 @@ type fakeNetwork struct {
 	opened int
 	err    error // of listing links
 	ring   func()
+	stall  time.Duration // how long the next listing of links takes
 }
 
 func (f *fakeNetwork) Links() ([]l2.Link, error) {
+	f.mu.Lock()
+	stall := f.stall
+	f.stall = 0
+	f.mu.Unlock()
+	time.Sleep(stall)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.have), f.err

@@ -1,0 +1,51 @@
+package l2test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+// A process that was stopped finds in its sockets what others said meanwhile. By
+// then it does not hold any more, and nothing must come of it: neither is an
+// address taken without a question, because a speaker that was well then had it,
+// nor is one given up.
+func (l Language) whatCameMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, f, log := l.start(t, eth0)
+		want := l.want("eth0 10")
+		want.Node, want.Peers = "n1", []speaker.Peer{{Node: "n2", MACs: [][6]byte{them}, Alive: true}}
+		if err := a.Sync(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		old := f.on("eth0")
+		f.mu.Lock()
+		f.stall = 2 * time.Second
+		f.mu.Unlock()
+		f.ring()
+		time.Sleep(time.Second)
+		if said := old.hear(l.Claim(them, l.Addr(10))); len(said) > 0 {
+			t.Errorf("says %q while it is not there", said)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		c := f.on("eth0")
+		if c == old {
+			t.Fatal("it listens to the old socket still")
+		}
+		if said := c.hear(l.asks(them, 10)); len(said) > 0 || len(c.said()) > 0 {
+			t.Errorf("says %q before it has asked", c.frames())
+		}
+		settle()
+		if said := c.hear(l.asks(them, 10)); !slices.Equal(said, []string{l.Answer(us, them, l.Addr(10), l.Addr(1))}) {
+			t.Errorf("says %q once it has asked and nobody has answered", said)
+		}
+		if got := log.messages(); len(got) != 1 {
+			t.Errorf("log %q, want that it was not there, and nothing else", got)
+		}
+	})
+}
