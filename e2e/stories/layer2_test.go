@@ -39,6 +39,7 @@ func TestAFrozenSpeakerAnswersNothingWithOldKnowledge(t *testing.T) {
 	owner.Thaw()
 	w.are(owners)
 	w.end(time.Time{})
+	w.unbroken()
 	for _, addr := range w.addrs {
 		for _, stray := range w.seen.Record(addr).Strays() {
 			t.Errorf("%s: %s, while another did", addr, w.named(stray))

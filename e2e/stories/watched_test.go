@@ -199,6 +199,31 @@ func (w *watched) end(since time.Time) {
 	}
 }
 
+// missed is for how long a host may have no answer where somebody lives all the
+// time who has the address: a few questions are lost on a busy machine.
+const missed = 100 * time.Millisecond
+
+// unbroken looks whether the client was answered all the time, since the last part
+// of the story began.
+//
+// What has never moved shows how long the machine let everybody wait.
+func (w *watched) unbroken() {
+	w.t.Helper()
+	longest, usual := map[netip.Addr]time.Duration{}, time.Duration(0)
+	for _, addr := range w.addrs {
+		all := w.seen.Record(addr)
+		longest[addr] = all.Since(w.begun).Longest()
+		if len(all.Changes()) == 0 {
+			usual = max(usual, longest[addr])
+		}
+	}
+	for addr, silent := range longest {
+		if silent > usual+missed {
+			w.t.Errorf("%s: nobody answered for %s while an owner was there", addr, silent.Round(time.Millisecond))
+		}
+	}
+}
+
 // named names the nodes where a text has their hardware addresses.
 func (w *watched) named(text fmt.Stringer) string {
 	var pairs []string
