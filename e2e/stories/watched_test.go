@@ -224,6 +224,16 @@ func (w *watched) unbroken() {
 	}
 }
 
+// twoAfter is how long after a time two nodes answered for some address still.
+func (w *watched) twoAfter(t time.Time) (last time.Duration) {
+	for _, addr := range w.addrs {
+		for _, d := range w.seen.Record(addr).Doubles(0) {
+			last = max(last, d.From.Add(d.For).Sub(t))
+		}
+	}
+	return last
+}
+
 // named names the nodes where a text has their hardware addresses.
 func (w *watched) named(text fmt.Stringer) string {
 	var pairs []string
