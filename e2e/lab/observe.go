@@ -33,6 +33,7 @@ type Observer struct {
 
 	mu      sync.Mutex
 	records map[netip.Addr]*Record
+	late    time.Duration
 }
 
 // Observe starts an Observer on the segment.
@@ -102,7 +103,10 @@ func (o *Observer) watch(ctx context.Context, etherType uint16, questions [][]by
 func (o *Observer) ask(ctx context.Context, sock *os.File, questions [][]byte) error {
 	tick := time.NewTicker(o.every)
 	defer tick.Stop()
-	for {
+	for last := time.Now(); ; {
+		o.mu.Lock()
+		o.late, last = max(o.late, time.Since(last)-o.every), time.Now()
+		o.mu.Unlock()
 		for _, q := range questions {
 			// A cable that is cut is for the record to show.
 			if _, err := sock.Write(q); err != nil && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS) {
@@ -162,6 +166,14 @@ func (o *Observer) Record(addr netip.Addr) Record {
 		r.Ended = time.Now()
 	}
 	return r
+}
+
+// Late returns by how much it was late to ask, at the worst: that long the machine
+// kept it, and perhaps those who should answer, from running.
+func (o *Observer) Late() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.late
 }
 
 // Stop ends the Observer.

@@ -2,7 +2,6 @@ package stories
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -251,33 +250,45 @@ func TestManyAddressesOfANodeFailOverLikeOneAndOnlyTheyAreGreeted(t *testing.T) 
 	}
 }
 
-// taken are addresses that some host has though they are the pool's.
-var taken = []netip.Addr{netip.MustParseAddr("192.168.50.205"), netip.MustParseAddr("fd50::f5")}
-
-func TestAnAddressThatAnotherHostHasIsAnnouncedOnceHeHasItNoMore(t *testing.T) {
-	l := lab.Start(t, lab.Options{})
-	rogue := l.Guest("rogue", 101)
-	rogue.Address(t, taken...)
-	w := watchServices(t, l, 1)
+// While all speakers are away another host takes what they have announced. One that
+// was never announced would not be waited for: see
+// TestAnAddressThatAStrangerHasIsNotUsed.
+func TestAnAddressThatAnotherHostHasTakenIsAnnouncedOnceHeHasItNoMore(t *testing.T) {
+	w := watching(t, 1, lab.Options{})
+	w.Eventually("it is known that both were announced", func() error {
+		if c := w.ConditionOf("web-0", "herald-lb.io/Announced"); c.Status != "True" {
+			return fmt.Errorf("%s: %s", c.Reason, c.Message)
+		}
+		return nil
+	})
+	rogue := w.Guest("rogue", 101)
+	for _, n := range w.Nodes() {
+		n.Kill()
+	}
+	rogue.Address(t, w.addrs...)
+	w.begin("another host has it")
+	for _, n := range w.Nodes() {
+		n.StartSpeaker()
+	}
 	w.Eventually("it is said of both addresses", func() error {
 		said := 0
-		for _, n := range l.Nodes() {
+		for _, n := range w.Nodes() {
 			said += n.Speaker.Said("another host has an address")
 		}
-		if said < len(taken) {
+		if said < len(w.addrs) {
 			return fmt.Errorf("it was said %d times", said)
 		}
 		return nil
 	})
 	<-time.After(time.Second)
-	for _, addr := range taken {
-		r := w.seen.Record(addr)
+	for _, addr := range w.addrs {
+		r := w.seen.Record(addr).Since(w.begun)
 		if mac, err := r.Owner(); err != nil || mac != lab.MAC(rogue.MAC()) || len(r.Changes())+len(r.Strays()) > 0 {
 			t.Errorf("%s: %s answers, %v, after %v; want the host that has it, and nobody else", addr, mac, err, r.Changes())
 		}
 	}
 	w.begin("it is free")
-	rogue.Unaddress(t, taken...)
+	rogue.Unaddress(t, w.addrs...)
 	w.owned()
 	if took := time.Since(w.begun); took > 6*time.Second {
 		t.Errorf("the addresses were announced %s after the host that had them has gone", took)
@@ -292,18 +303,18 @@ func TestAnAddressIsDefendedAgainstAHostThatComesLater(t *testing.T) {
 	rogue := w.Guest("rogue", 101)
 	w.begin("a host has the addresses as well")
 	came := w.begun
-	rogue.Address(t, taken...)
-	for _, addr := range taken {
+	rogue.Address(t, w.addrs...)
+	for _, addr := range w.addrs {
 		if err := rogue.Greet(addr); err != nil {
 			t.Fatal(err)
 		}
 	}
 	<-time.After(time.Second)
 	w.begin("the host has gone")
-	rogue.Unaddress(t, taken...)
+	rogue.Unaddress(t, w.addrs...)
 	w.are(owners)
 	w.end(w.begun)
-	for _, addr := range taken {
+	for _, addr := range w.addrs {
 		owner := lab.MAC(owners[addr].MAC())
 		r := w.seen.Record(addr)
 		if holds := r.Holds(); len(holds) == 0 || holds[0].MAC != owner || holds[0].To.Before(w.begun) {

@@ -171,11 +171,15 @@ func (w *watched) tell() {
 		w.part, time.Since(w.begun).Round(10*ms), moved, len(w.addrs), longest.Round(ms), overlap.Round(ms))
 }
 
+// starved is for how long the machine may keep everybody from running in a story
+// that is to prove something: what is missed after 300 ms is missed then, too.
+const starved = 200 * time.Millisecond
+
 // calm is how long nothing is done in the end, so that what is wrong shows.
 const calm = 500 * time.Millisecond
 
 // end looks at everything that was seen since a time: each address had one owner,
-// and has one.
+// and has one. On a machine that has stood still it ends the story.
 func (w *watched) end(since time.Time) {
 	w.t.Helper()
 	<-time.After(calm)
@@ -183,6 +187,9 @@ func (w *watched) end(since time.Time) {
 		w.t.Errorf("observing: %v", err)
 	}
 	w.tell()
+	if late := w.seen.Late(); late > starved && !w.t.Failed() {
+		w.t.Skipf("the machine has stood still for %s: whatever was seen proves nothing", late.Round(time.Millisecond))
+	}
 	for _, addr := range w.addrs {
 		for _, d := range w.seen.Record(addr).Since(since).Doubles(tolerated) {
 			w.t.Errorf("%s: %s", addr, w.named(d))
