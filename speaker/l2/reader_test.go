@@ -34,25 +34,42 @@ func slow(addr netip.Addr, takes time.Duration) Protocol {
 // cable is a network of one link, on which nobody hears what is said.
 type cable struct {
 	silent
-	in      chan []byte
+	in      chan []byte // heard by the first socket
+	opened  bool
 	hang    chan time.Duration // what the next frame waits for room
 	answers chan []byte
 }
 
-func (c *cable) Links() ([]Link, error)                       { return []Link{{Name: "eth0", MAC: MAC{2}}}, nil }
-func (c *cable) Listen(Link, []bpf.Instruction) (Conn, error) { return c, nil }
+// plug is a socket on it.
+type plug struct {
+	*cable
+	in     chan []byte
+	closed chan struct{}
+}
+
+func (c *cable) Links() ([]Link, error) { return []Link{{Name: "eth0", MAC: MAC{2}}}, nil }
+
+func (c *cable) Listen(Link, []bpf.Instruction) (Conn, error) {
+	in := c.in
+	if c.opened {
+		in = make(chan []byte)
+	}
+	c.opened = true
+	return plug{c, in, make(chan struct{})}, nil
+}
 
 func (c *cable) Watch(ctx context.Context, _ func()) error {
 	<-ctx.Done()
 	return nil
 }
 
-func (c *cable) ReadFrom(b []byte) (int, net.Addr, error) {
-	frame, ok := <-c.in
-	if !ok {
+func (c plug) ReadFrom(b []byte) (int, net.Addr, error) {
+	select {
+	case frame := <-c.in:
+		return copy(b, frame), nil, nil
+	case <-c.closed:
 		return 0, nil, net.ErrClosed
 	}
-	return copy(b, frame), nil, nil
 }
 
 func (c *cable) WriteTo(b []byte, _ net.Addr) (int, error) {
@@ -67,8 +84,8 @@ func (c *cable) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
-func (c *cable) Close() error {
-	close(c.in)
+func (c plug) Close() error {
+	close(c.closed)
 	return nil
 }
 
