@@ -2,13 +2,17 @@ package stories
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/herald-lb/herald/e2e/lab"
@@ -86,42 +90,139 @@ func awaitAddress(b *testing.B, events watch.Interface, name string) netip.Addr 
 	}
 }
 
-// BenchmarkSpeakerKilled measures from kill -9 of the announcing speaker until
-// another node answers for the address, and how long a client that asks all the
-// time went without an answer: the rows of the old node steer on meanwhile.
-func BenchmarkSpeakerKilled(b *testing.B) {
-	const runs = 5
-	l := lab.Start(b, lab.Options{})
-	onePodEach(l, "web")
-	l.Apply(pool("lan", addrs))
-	l.Apply(service{name: "web"}.String())
-	addr := l.WaitAddress("web")
-	waitAnswer(b, l, l.Client, url(addr))
-	for b.Loop() {
-		var taken, silent []time.Duration
-		for range runs {
-			owner, err := l.Owner(addr)
-			if err != nil {
-				b.Fatal(err)
-			}
-			traffic := l.Client.Ask(url(addr), pace)
-			owner.Kill()
-			began := time.Now()
-			l.Eventually("another node answers", func() error {
-				now, err := l.Owner(addr)
-				if err == nil && now == owner {
-					err = fmt.Errorf("%s answers", now.Name)
-				}
-				return err
-			})
-			taken = append(taken, time.Since(began))
-			traffic.Stop()
-			silent = append(silent, traffic.Longest)
-			owner.StartSpeaker()
-			owner.Speaker.WaitReady()
-			l.Eventually("one node answers, and only one", func() error { return oneAnswer(l, addr) })
-		}
-		report(b, "takeover", taken)
-		report(b, "client-silence", silent)
+// failoverRuns is how often each failure is played; HERALD_BENCH_RUNS overrides.
+const failoverRuns = 10
+
+// BenchmarkFailover measures how long it takes until all addresses of a node that
+// has failed are announced by others: from the failure until the last of them is
+// greeted by another; and how long a client that asks one of them all the time
+// went without an answer, where the pods of the node are still there.
+func BenchmarkFailover(b *testing.B) {
+	failures := []struct {
+		name      string
+		fail, end func(n *lab.Node)
+		pods      bool // whether they are there still
+	}{
+		{"killed", (*lab.Node).Kill, func(n *lab.Node) { n.StartSpeaker(); n.Speaker.WaitReady() }, true},
+		{"frozen", (*lab.Node).Freeze, (*lab.Node).Thaw, true},
+		{"cut", (*lab.Node).Unplug, (*lab.Node).Replug, false},
+		{"stopped", (*lab.Node).Stop, func(n *lab.Node) { n.StartSpeaker(); n.Speaker.WaitReady() }, true},
 	}
+	for _, services := range []int{1, 500} {
+		for _, f := range failures {
+			b.Run(fmt.Sprintf("%s/addresses=%d", f.name, services), func(b *testing.B) {
+				l := lab.Start(b, lab.Options{})
+				onePodEach(l, "web")
+				l.Apply(pool("lan", "fd50::1:0/112"))
+				addrs := sixes(b, l, services)
+				seen, err := l.Client.Observe(addrs...)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.Cleanup(func() { _ = seen.Stop() })
+				for b.Loop() {
+					var taken, silent []time.Duration
+					for range runs() {
+						t, s := failover(b, l, seen, addrs, f.fail, f.end, f.pods)
+						taken, silent = append(taken, t), append(silent, s)
+					}
+					report(b, "takeover", taken)
+					if f.pods {
+						report(b, "client-silence", silent)
+					}
+				}
+			})
+		}
+	}
+}
+
+func runs() int {
+	if n, err := strconv.Atoi(os.Getenv("HERALD_BENCH_RUNS")); err == nil {
+		return n
+	}
+	return failoverRuns
+}
+
+// sixes makes so many Services of IPv6 and returns their addresses.
+func sixes(b *testing.B, l *lab.Lab, services int) (addrs []netip.Addr) {
+	_, err := createEach(l, services, func(i int) *corev1.Service {
+		s := plain(fmt.Sprintf("web-%d", i))
+		s.Spec.Selector, s.Spec.Ports[0].TargetPort = lab.App("web"), intstr.FromInt32(8080)
+		s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
+		return s
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l.Within(2*time.Minute, "all have an address", func() error {
+		list, err := l.API().CoreV1().Services(l.Namespace).List(b.Context(), metav1.ListOptions{})
+		addrs = nil
+		for _, s := range list.Items {
+			addrs = append(addrs, lab.Addresses(&s)...)
+		}
+		if err == nil && len(addrs) < services {
+			err = fmt.Errorf("%d have", len(addrs))
+		}
+		return err
+	})
+	waitAnswer(b, l, l.Client, url(addrs[0]))
+	return addrs
+}
+
+// failover has the owner of the first of addrs fail, and returns how long it took
+// until the last of his is another's, and for how long that one was not answered.
+func failover(b *testing.B, l *lab.Lab, seen *lab.Observer, addrs []netip.Addr, fail, end func(*lab.Node), pods bool) (taken, silent time.Duration) {
+	b.Helper()
+	owners := func() (map[netip.Addr]lab.MAC, error) {
+		all := map[netip.Addr]lab.MAC{}
+		for _, a := range addrs {
+			mac, err := seen.Record(a).Owner()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", a, err)
+			}
+			all[a] = mac
+		}
+		return all, nil
+	}
+	var before map[netip.Addr]lab.MAC
+	l.Within(time.Minute, "all have one owner", func() (err error) {
+		before, err = owners()
+		return err
+	})
+	owner := l.Nodes()[slices.IndexFunc(l.Nodes(), func(n *lab.Node) bool { return lab.MAC(n.MAC()) == before[addrs[0]] })]
+	traffic := l.Client.Ask(url(addrs[0]), 5*time.Millisecond)
+	time.Sleep(300 * time.Millisecond) // enough requests
+	if !pods {
+		traffic.Stop()
+	}
+	began := time.Now()
+	fail(owner)
+	l.Within(time.Minute, "all are greeted by others", func() error {
+		taken = 0
+		for _, a := range addrs {
+			if before[a] != before[addrs[0]] {
+				continue
+			}
+			greetings := seen.Record(a).Greetings
+			i := slices.IndexFunc(greetings, func(v lab.Voice) bool { return v.At.After(began) && v.MAC != before[a] })
+			if i < 0 {
+				return fmt.Errorf("%s is not", a)
+			}
+			taken = max(taken, greetings[i].At.Sub(began))
+		}
+		return nil
+	})
+	if pods {
+		traffic.Stop()
+		silent = traffic.Longest
+	}
+	end(owner)
+	l.Within(time.Minute, "all are as before", func() error {
+		now, err := owners()
+		if err == nil && !maps.Equal(now, before) {
+			err = errElsewhere
+		}
+		return err
+	})
+	return taken, silent
 }
