@@ -21,6 +21,7 @@ func TestAddressesOfAKilledSpeakerMoveAndComeBackWithoutTwoOwners(t *testing.T) 
 	owner.StartSpeaker()
 	w.are(owners)
 	w.end(time.Time{})
+	w.unbroken()
 }
 
 // What a frozen speaker knows is old when it goes on: questions have piled up in
@@ -57,6 +58,7 @@ func TestAddressesMoveWhenACableIsCutAndComeBackWithIt(t *testing.T) {
 	owner.Replug()
 	w.are(owners)
 	w.end(time.Time{})
+	w.unbroken()
 }
 
 func TestAFlappingLinkSettlesWithOneOwner(t *testing.T) {
