@@ -212,12 +212,27 @@ func newClaims(p Protocol, want speaker.Announcements, last *claims) *claims {
 	for _, addrs := range c.links {
 		slices.SortFunc(addrs, netip.Addr.Compare)
 	}
-	for _, other := range want.Peers {
-		for _, mac := range other.MACs {
-			c.peers[mac] = peer{other.Node, other.Alive, other.Leaving}
+	c.meet(want.Peers, last)
+	return c
+}
+
+// meet takes note of the other speakers. One whose link has lost its carrier tells
+// of it no more, and is heard there again before he has told: it is known still.
+func (c *claims) meet(others []speaker.Peer, last *claims) {
+	now := make(map[string]peer, len(others))
+	for _, other := range others {
+		now[other.Node] = peer{other.Node, other.Alive, other.Leaving}
+	}
+	for mac, was := range last.peers {
+		if p, ok := now[was.node]; ok {
+			c.peers[mac] = p
 		}
 	}
-	return c
+	for _, other := range others {
+		for _, mac := range other.MACs {
+			c.peers[mac] = now[other.Node]
+		}
+	}
 }
 
 func (c *claims) add(claim speaker.Claim, at place) {

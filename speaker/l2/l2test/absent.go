@@ -49,3 +49,40 @@ func (l Language) whatCameMeanwhile(t *testing.T) {
 		}
 	})
 }
+
+// A peer whose cable was out for a moment is heard again before he is known to have
+// the link again: he takes what he takes as ever.
+func (l Language) peerWithoutLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, f, log := l.start(t, eth0)
+		want := l.want("eth0 10")
+		want.Node = "n1"
+		for _, macs := range [][][6]byte{{them}, nil} {
+			want.Peers = []speaker.Peer{{Node: "n2", MACs: macs, Alive: true}}
+			if err := a.Sync(t.Context(), want); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		c := f.on("eth0")
+		if said := c.hear(l.Claim(them, l.Addr(10))); len(said) > 0 {
+			t.Errorf("defends it against a peer: %q", said)
+		}
+		if said := c.hear(l.asks(them, 10)); len(said) > 0 {
+			t.Errorf("answers for what a peer has taken: %q", said)
+		}
+		if s := a.Stats(); s.Conflicts != 0 || len(s.Disputes) != 0 {
+			t.Errorf("counted %d conflicts, disputes %v; log %q", s.Conflicts, s.Disputes, log.messages())
+		}
+
+		want.Peers = nil
+		if err := a.Sync(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		c.hear(l.Claim(them, l.Addr(10)))
+		if s := a.Stats(); s.Conflicts != 1 {
+			t.Errorf("counted %d conflicts with one that is no peer any more, want 1", s.Conflicts)
+		}
+	})
+}

@@ -111,6 +111,7 @@ func Run(t *testing.T, l Language) {
 		{"withdrawing ends a dispute", Language.withdrawingEndsADispute},
 		{"own second link is no conflict", Language.ownSecondLink},
 		{"what came while Run was not there is of old", Language.whatCameMeanwhile},
+		{"peer whose link is not told of is no stranger", Language.peerWithoutLink},
 		{"who yields contests nothing and answers still", Language.whoYields},
 		{"asks three times before it answers", Language.asksBeforeItAnswers},
 		{"stranger keeps what he has", Language.strangerKeepsIt},
