@@ -75,11 +75,12 @@ func (w *watched) observe(h *lab.Host) *lab.Observer {
 	return seen
 }
 
-// owners returns who answers for each address now, as an observer sees it.
+// owners returns who answers for each address now, as an observer sees it. What was
+// heard before this part of the story began does not count.
 func (w *watched) owners(seen *lab.Observer) (map[netip.Addr]*lab.Node, error) {
 	owners := map[netip.Addr]*lab.Node{}
 	for _, addr := range w.addrs {
-		mac, err := seen.Record(addr).Owner()
+		mac, err := seen.Record(addr).Since(w.begun).Owner()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", addr, err)
 		}
