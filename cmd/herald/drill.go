@@ -126,7 +126,7 @@ func drilled(svc *corev1.Service) (addr netip.Addr, port int32, err error) {
 		}
 	}
 	if !addr.IsValid() {
-		return addr, 0, fmt.Errorf("Service %s/%s has no address: see its condition herald-lb.io/AddressAssigned", svc.Namespace, svc.Name)
+		return addr, 0, fmt.Errorf("reading Service %s/%s: it has no address: see its condition herald-lb.io/AddressAssigned", svc.Namespace, svc.Name)
 	}
 	for _, p := range svc.Spec.Ports {
 		if p.Protocol == corev1.ProtocolTCP {
