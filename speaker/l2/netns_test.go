@@ -53,6 +53,13 @@ func TestLinks(t *testing.T) {
 		}
 		return len(got) >= len(wanted)
 	})
+	for i := range wanted {
+		link, err := node.Link.LinkByName(wanted[i].Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wanted[i].MAC = [6]byte(link.Attrs().HardwareAddr)
+	}
 	if diff := cmp.Diff(wanted, got, byValue); diff != "" {
 		t.Errorf("Links() (-want +got):\n%s", diff)
 	}
