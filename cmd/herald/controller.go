@@ -70,7 +70,7 @@ func runController(ctx context.Context, c common, classes kube.Classes, identity
 	}
 	defer stopEvents()
 	writer := &kube.StatusWriter{Clients: clients, Source: source, Events: recorder, Log: log}
-	h := &health{address: c.health, ready: source.Synced}
+	h := &health{address: c.health, ready: source.Synced, metrics: metrics()}
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return source.Run(ctx) })

@@ -17,6 +17,7 @@ const resync = time.Minute
 type health struct {
 	address string
 	ready   func() bool // beside the first pass; may be nil
+	metrics http.Handler
 	passed  atomic.Bool // a pass did what it should
 	ended   atomic.Int64
 }
@@ -46,6 +47,7 @@ func (h *health) hangs(now time.Time) bool {
 // serve answers until ctx ends:
 //
 //	/readyz   200 once a pass has succeeded (or, where another replica leads, once everything is read)
+//	/metrics  for Prometheus
 //	/healthz  200 unless passes should be run and none has ended for three times their resync
 func (h *health) serve(ctx context.Context) error {
 	if h.address == "" {
@@ -59,6 +61,7 @@ func (h *health) serve(ctx context.Context) error {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, !h.hangs(time.Now()), "no pass has ended for long")
 	})
+	mux.Handle("/metrics", h.metrics)
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", h.address)
 	if err != nil {
 		return fmt.Errorf("--health-address: %w", err)

@@ -139,6 +139,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
 		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
 	}
+	d.health.metrics = metrics(speakerMetrics{d.report.Facts, d.l2})
 	d.prober = probe.New(probe.ICMP{}, d.bell.Ring, log)
 	d.ports, err = healthport.New(healthport.Options{Node: f.node, Mode: healthport.Mode(f.healthPorts), Ring: d.bell.Ring, Log: log})
 	if err != nil {

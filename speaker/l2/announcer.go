@@ -132,6 +132,9 @@ func (a *Announcer) Sync(ctx context.Context, want speaker.Announcements) error 
 // it does not contest the greeting of its successors.
 func (a *Announcer) Yield() { a.yielding.Store(true) }
 
+// Protocol returns the name of what it speaks, as people call it.
+func (a *Announcer) Protocol() string { return a.proto.Name }
+
 // Started is closed once Run serves: a Sync from then on waits for it.
 func (a *Announcer) Started() <-chan struct{} { return a.started }
 
