@@ -75,16 +75,24 @@ func (f *drainFlags) drain(ctx context.Context, out io.Writer, node string) erro
 				return err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("node %s announces still: %s: no other node can, or its speaker does not say so: %w", node, named(answers), context.Cause(ctx))
-		case <-time.After(200 * time.Millisecond):
+		if err := hold(ctx, 200*time.Millisecond); err != nil {
+			return fmt.Errorf("node %s announces still: %s: no other node can, or its speaker does not say so: %w", node, named(answers), err)
 		}
 	}
 }
 
 // errLate is why a command stops waiting.
 var errLate = errors.New("the time is over")
+
+// hold waits, and returns why it was told to stop if it was.
+func hold(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
 
 // named names a few addresses.
 func named(answers []snapshot.Answer) string {

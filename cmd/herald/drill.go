@@ -79,6 +79,9 @@ func (f *drillFlags) failover(ctx context.Context, out io.Writer, namespace, nam
 	if err != nil {
 		return fmt.Errorf("reading Service %s/%s: %w", namespace, name, err)
 	}
+	if avoided := kube.Avoided(svc); avoided != "" {
+		return fmt.Errorf("drilling Service %s/%s: it is to avoid %s already (annotation herald-lb.io/avoid), which the drill would take away: remove it first", namespace, name, avoided)
+	}
 	addr, port, err := drilled(svc)
 	if err != nil {
 		return err
@@ -90,7 +93,9 @@ func (f *drillFlags) failover(ctx context.Context, out io.Writer, namespace, nam
 	watch := newOutage(addr, port)
 	watch.start(ctx)
 	defer func() { err = errors.Join(err, watch.stop(out)) }()
-	time.Sleep(drillRest)
+	if err := hold(ctx, drillRest); err != nil {
+		return err
+	}
 	defer func() { // whatever happens: it is not to stay so
 		err = errors.Join(err, kube.Avoid(context.WithoutCancel(ctx), clients, namespace, name, ""))
 	}()
@@ -103,7 +108,9 @@ func (f *drillFlags) failover(ctx context.Context, out io.Writer, namespace, nam
 		return fmt.Errorf("no other node than %s takes %s: %w", first, addr, err)
 	}
 	fmt.Fprintf(out, "%s: from %s to %s, reported after %s\n", addr, first, second, time.Since(began).Round(time.Millisecond))
-	time.Sleep(drillRest)
+	if err := hold(ctx, drillRest); err != nil {
+		return err
+	}
 	began = time.Now()
 	if err := kube.Avoid(ctx, clients, namespace, name, ""); err != nil {
 		return err
@@ -113,8 +120,7 @@ func (f *drillFlags) failover(ctx context.Context, out io.Writer, namespace, nam
 	} else {
 		fmt.Fprintf(out, "%s: it stays at %s: the pool's failback may say so\n", addr, second)
 	}
-	time.Sleep(drillRest)
-	return nil
+	return hold(ctx, drillRest)
 }
 
 // drilled returns the address to be handed over, and a TCP port; 0 if there is
@@ -164,10 +170,8 @@ func (f *drillFlags) moved(ctx context.Context, c kube.Clients, addr netip.Addr,
 		if will(node) && err == nil {
 			return node, nil
 		}
-		select {
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
+		if err := hold(ctx, 50*time.Millisecond); err != nil {
+			return "", err
 		}
 	}
 }

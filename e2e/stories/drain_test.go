@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/herald-lb/herald/e2e/lab"
 	"github.com/herald-lb/herald/speaker"
 )
@@ -83,5 +85,12 @@ func TestADrillHandsOverAndMeasures(t *testing.T) {
 	}
 	if c := l.ConditionOf("web", "herald-lb.io/Announced"); c.Reason != "Announced" {
 		t.Errorf("condition %+v", c)
+	}
+
+	// What somebody else wants to be avoided is not lost.
+	l.Edit("web", func(svc *corev1.Service) { svc.Annotations = map[string]string{"herald-lb.io/avoid": "n9"} })
+	out, code = third.HeraldAsAdmin("drill", "failover", l.Namespace+"/web")
+	if a := l.Service("web").Annotations["herald-lb.io/avoid"]; code == 0 || a != "n9" || !strings.Contains(out, "n9") {
+		t.Errorf("drill beside an annotation: %d, which is %q now\n%s", code, a, out)
 	}
 }

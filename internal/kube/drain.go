@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -45,6 +46,10 @@ func Avoid(ctx context.Context, c Clients, namespace, name, node string) error {
 	}
 	return nil
 }
+
+// Avoided returns which nodes a Service is to be announced by only where no other
+// can, as Avoid or somebody else has written it.
+func Avoided(svc *corev1.Service) string { return svc.Annotations[annotationAvoid] }
 
 func annotateObject(ctx context.Context, key string, text any, patch func(context.Context, []byte) error) error {
 	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{key: text}}})
