@@ -121,3 +121,23 @@ func saidByOthers(l *lab.Lab, node *lab.Node, text string) error {
 	}
 	return nil
 }
+
+// A node whose cable to the segment is out may still reach the API server by
+// another: it is missed all the same.
+func TestNewConnectionsAvoidANodeThatIsCutOff(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	addr, _ := dualStack(t, l, "")
+	owner, err := l.Owner(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner.Unplug()
+	l.Within(15*time.Second, "nobody is led to the node's pod", func() error {
+		for range 12 {
+			if _, err := l.Client.GetWithin(url(addr), time.Second); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

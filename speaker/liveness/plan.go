@@ -56,6 +56,18 @@ func Plan(s snapshot.Snapshot, me string) map[string]bfd.Peer {
 	return plan
 }
 
+// keep has sessions that were up go on as they are, one hop long or more. A link
+// that has lost its carrier is told of no more, which is no reason for another
+// session: that would know nothing of the peer, just when this one is to miss it.
+func keep(next, last map[string]bfd.Peer, sessions map[netip.Addr]bfd.Status) {
+	for node, p := range next {
+		if was, ok := last[node]; ok && was.Addr == p.Addr && was.Local == p.Local && sessions[p.Addr].WasUp {
+			p.Multihop = was.Multihop
+			next[node] = p
+		}
+	}
+}
+
 // pair returns the first address of each of both nodes in a family that both
 // have, IPv4 before IPv6.
 func pair(ours, theirs []netip.Addr) (from, to netip.Addr, ok bool) {

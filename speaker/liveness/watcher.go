@@ -47,6 +47,7 @@ func (w *Watcher) Follow(_ context.Context, s snapshot.Snapshot) error {
 	next := Plan(s, w.node)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	keep(next, w.plan, w.server.Sessions())
 	if maps.Equal(next, w.plan) {
 		return nil
 	}
