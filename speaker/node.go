@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/herald-lb/herald/internal/snapshot"
@@ -50,7 +49,7 @@ func (n *Node) Pass(ctx context.Context) error {
 		return nil // an empty cache must not look like an empty cluster
 	}
 	ready, joined := n.join(ctx, s)
-	if joined != nil || !n.settled || !sameView(s, n.last) {
+	if joined != nil || !n.settled || !s.SameView(n.last) {
 		n.plan = Plan(s, n.Name, ready)
 	}
 	announced := n.announce(ctx, n.plan)
@@ -61,17 +60,6 @@ func (n *Node) Pass(ctx context.Context) error {
 		n.Passed()
 	}
 	return errors.Join(err, n.follow(ctx, s))
-}
-
-// sameView is whether two snapshots show the same to Plan. What was taken once
-// is never edited, so slices that begin at one place are the same.
-func sameView(a, b snapshot.Snapshot) bool {
-	return one(a.Services, b.Services) && one(a.Config.Pools, b.Config.Pools) && one(a.Nodes, b.Nodes) &&
-		one(a.Speakers, b.Speakers) && slices.EqualFunc(a.Lost, b.Lost, func(x, y snapshot.Speaker) bool { return x.Node == y.Node })
-}
-
-func one[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func (n *Node) join(ctx context.Context, s snapshot.Snapshot) (map[netip.Addr]bool, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker/memory"
 	"github.com/herald-lb/herald/speaker/steer"
 	"github.com/herald-lb/herald/speaker/steer/ipvs"
 	"github.com/herald-lb/herald/speaker/steer/nft"
@@ -53,6 +54,10 @@ func (p dataPath) close(log *slog.Logger) {
 
 func stateDirFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "state-dir", "/run/herald", "directory, on a file system that a restart outlives and a reboot empties, where Herald's network namespace is pinned")
+}
+
+func memoryDirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "memory-dir", "/var/lib/herald", "directory, on a file system that a reboot outlives, where what is known of the cluster is kept for a start without the API server; empty for nowhere")
 }
 
 // pathFlags say how a node steers.
@@ -162,19 +167,21 @@ needs no right to mount or to load modules. Give it the same --node-ips and
 }
 
 func uninstallCommand() *cobra.Command {
-	var stateDir string
+	var stateDir, memoryDir string
 	cmd := &cobra.Command{
 		Use:   "uninstall-node",
-		Short: "Remove everything that Herald has set up in this node's kernel",
+		Short: "Remove everything that Herald has set up in this node's kernel, and what it keeps there",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			return errors.Join(
 				ipvs.New(ipvs.Options{StateDir: stateDir}).Remove(ctx),
 				nft.New(nft.Options{}).Remove(ctx),
+				memory.Remove(memoryDir),
 			)
 		},
 	}
 	stateDirFlag(cmd, &stateDir)
+	memoryDirFlag(cmd, &memoryDir)
 	return cmd
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/herald-lb/herald/speaker/healthport"
 	"github.com/herald-lb/herald/speaker/l2"
 	"github.com/herald-lb/herald/speaker/liveness"
+	"github.com/herald-lb/herald/speaker/memory"
 	"github.com/herald-lb/herald/speaker/ndp"
 	"github.com/herald-lb/herald/speaker/probe"
 	"github.com/herald-lb/herald/speaker/steer"
@@ -43,6 +44,7 @@ type speakerFlags struct {
 	proxy       bool
 	audit       time.Duration
 	healthPorts string
+	memory      string // directory
 }
 
 // resync is how often a pass is run although nothing has changed: often enough
@@ -62,6 +64,7 @@ func speakerCommand() *cobra.Command {
 	f.flags(cmd, "127.0.0.1:7473")
 	classFlags(cmd, &f.classes)
 	f.path.flags(cmd)
+	memoryDirFlag(cmd, &f.memory)
 	cmd.Flags().StringVar(&f.path.steer, "steer", "auto", "auto, ipvs or nft: auto takes nft where the kernel has no IPVS")
 	cmd.Flags().StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object (default $NODE_NAME)")
 	cmd.Flags().StringVar(&f.healthPorts, "health-check-node-ports", string(healthport.Auto), "auto, on or off: whether to answer on the health check node ports of Services with externalTrafficPolicy Local; auto does while kube-proxy is not there")
@@ -108,6 +111,7 @@ type daemon struct {
 	report *kube.Reporter
 	ports  *healthport.Server
 	prober *probe.Prober
+	memory *memory.Keeper // nil if there is none
 	node   *speaker.Node
 	health *health
 	first  sync.Once
@@ -117,15 +121,24 @@ type daemon struct {
 
 func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{bell: loop.NewBell(), log: log, health: &health{address: f.health}, resync: f.resync()}
-	d.source, err = kube.NewSource(clients, kube.Options{
+	self := func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) }
+	options := kube.Options{
 		Classes: f.classes, Namespace: f.namespace, Node: f.node, ServiceProxy: f.proxy, Ring: d.bell.Ring, Log: log,
-	})
+	}
+	if f.memory != "" {
+		d.memory = memory.New(f.memory, f.node, log)
+		options.Memory = kube.Memory{
+			Load: func() (snapshot.Snapshot, error) { return memory.Load(f.memory, f.node) },
+			Self: self,
+		}
+	}
+	d.source, err = kube.NewSource(clients, options)
 	if err != nil {
 		return nil, err
 	}
 	said := loop.NewBell()
-	options := l2.Options{Log: log, Changed: said.Ring}
-	d.l2 = []*l2.Announcer{arp.New(options), ndp.New(options)}
+	wire := l2.Options{Log: log, Changed: said.Ring}
+	d.l2 = []*l2.Announcer{arp.New(wire), ndp.New(wire)}
 	d.peers = liveness.New(f.node, func(contacts map[string]snapshot.Contact) {
 		d.source.Meet(contacts)
 		said.Ring()
@@ -136,7 +149,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	}
 	d.hello = &kube.Hello{
 		Client: clients.Core, Namespace: f.namespace, Node: f.node,
-		Facts: func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) },
+		Facts: self,
 		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
 	}
 	d.health.metrics = metrics(speakerMetrics{d.report.Facts, d.l2})
@@ -147,6 +160,9 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	}
 	d.node = &speaker.Node{
 		Name: f.node, Take: d.take, Followers: []speaker.Follower{d.peers, d.ports}, Passed: d.passed,
+	}
+	if d.memory != nil {
+		d.node.Followers = append(d.node.Followers, d.memory)
 	}
 	for _, a := range d.l2 {
 		d.node.Announcers = append(d.node.Announcers, a)
@@ -230,6 +246,9 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.report.Run(rest) })
 	g.Go(func() error { return d.prober.Run(rest) })
 	g.Go(func() error { return d.ports.Run(rest) })
+	if d.memory != nil {
+		g.Go(func() error { return d.memory.Run(rest) })
+	}
 	g.Go(func() error { return d.health.serve(rest) })
 	g.Go(func() error {
 		return l2.Watch(rest, func() { d.hello.Changed.Ring(); d.report.Changed.Ring(); d.bell.Ring() })

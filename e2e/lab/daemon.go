@@ -40,7 +40,7 @@ func (l *Lab) newController(i int) *Daemon {
 func (l *Lab) newSpeaker(n *Node) *Daemon {
 	const health = "127.0.0.1:10081"
 	args := []string{l.cp.herald, "speaker", "--kubeconfig", l.cp.Kubeconfig("speaker"), "--namespace", heraldNamespace,
-		"--node-name", n.Name, "--node-ips", n.ips(), "--state-dir", n.StateDir(), "--steer", l.options.Steer, "--health-address", health}
+		"--node-name", n.Name, "--node-ips", n.ips(), "--state-dir", n.StateDir(), "--memory-dir", n.MemoryDir(), "--steer", l.options.Steer, "--health-address", health}
 	return &Daemon{
 		lab: l, name: "speaker-" + n.Name, host: n.Host, ready: "http://" + health + "/readyz",
 		args: slices.Concat(args, l.options.Flags, l.options.SpeakerFlags),

@@ -44,6 +44,9 @@ func (n *Node) Thaw() { n.lab.t.Helper(); n.Speaker.Thaw() }
 // StateDir is what the speaker gets as --state-dir.
 func (n *Node) StateDir() string { return filepath.Join(n.lab.cp.run, n.lab.name+"-"+n.Name) }
 
+// MemoryDir is what the speaker gets as --memory-dir.
+func (n *Node) MemoryDir() string { return filepath.Join(n.StateDir(), "memory") }
+
 // Tiers are the namespaces that a speaker with IPVS has its rows in.
 var Tiers = []string{"lb", "front", "back"}
 

@@ -39,7 +39,17 @@ func (h *Host) RouteVia(addr netip.Addr, via *Host) error {
 // Uninstall removes everything of Herald's from the node, as an administrator
 // would.
 func (n *Node) Uninstall() (string, error) {
-	return n.Exec(n.lab.cp.herald, "uninstall-node", "--state-dir", n.StateDir())
+	return n.Exec(n.lab.cp.herald, "uninstall-node", "--state-dir", n.StateDir(), "--memory-dir", n.MemoryDir())
+}
+
+// Reboot leaves of a node whose speaker has ended what outlives a reboot of the
+// machine: nothing in its kernel.
+func (n *Node) Reboot() {
+	n.lab.t.Helper()
+	out, err := n.Exec(n.lab.cp.herald, "uninstall-node", "--state-dir", n.StateDir(), "--memory-dir", "")
+	if err != nil {
+		n.lab.t.Fatalf("emptying the kernel of %s: %v\n%s", n.Name, err, out)
+	}
 }
 
 // Prepare prepares the node as the init container of a speaker's pod does.

@@ -57,6 +57,19 @@ func (c *census) meet(contacts map[string]snapshot.Contact, now time.Time) (chan
 	return c.judgeLocked(now)
 }
 
+// recall takes in who was known at an earlier time, and what this speaker is now,
+// and returns the judgement.
+func (c *census) recall(self snapshot.Speaker, others []snapshot.Speaker, now time.Time) judgement {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.peers.recalledAt.IsZero() {
+		c.peers.recalledAt = now
+	}
+	c.peers.recalled, c.peers.recalledSelf = others, self
+	c.judgeLocked(now)
+	return c.last
+}
+
 // judge looks anew at all speakers.
 func (c *census) judge(now time.Time) (changed bool) {
 	c.mu.Lock()

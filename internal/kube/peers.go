@@ -68,6 +68,11 @@ type peers struct {
 	// judged is whether there ever was a judgement, and last which.
 	judged bool
 	last   judgement
+	// recalled are those of an earlier time, by which to go before the first
+	// judgement, and since when; recalledSelf is this speaker as it is now.
+	recalled     []snapshot.Speaker
+	recalledSelf snapshot.Speaker
+	recalledAt   time.Time
 }
 
 // A judgement is how speakers were found, each list by Node. A speaker whose
@@ -121,7 +126,12 @@ func (p *peers) judge(now time.Time) judgement {
 	was := p.fresh
 	p.fresh = p.selfFresh(now)
 	if !p.fresh {
-		if !p.judged {
+		switch {
+		case p.judged:
+		case !p.recalledAt.IsZero():
+			p.last = p.remembered(now)
+			return p.last
+		default:
 			return p.unheard()
 		}
 		p.last = p.cutOff()
@@ -188,10 +198,48 @@ func (p *peers) cutOff() judgement {
 func (p *peers) unheard() judgement {
 	var all []snapshot.Speaker
 	for _, peer := range p.known {
-		peer.speaker.Leaving = true
 		all = append(all, peer.speaker)
 	}
+	return nobodyOf(all)
+}
+
+// nobodyOf is that nobody is alive, but none fell silent by himself.
+func nobodyOf(all []snapshot.Speaker) judgement {
+	all = slices.Clone(all)
+	for i := range all {
+		all[i].Leaving = true
+	}
 	return judgement{lost: byNode(all)}
+}
+
+// meeting is how long those of an earlier time have to be met by BFD.
+const meeting = 4 * time.Second
+
+// remembered is what is said before the first judgement of those of an earlier
+// time: alive is who is met. Nobody is, not even this speaker, before it is known
+// of all or they have had their time. Who says nothing by BFD is lost: should he
+// be alive after all, he answers for what he has.
+func (p *peers) remembered(now time.Time) judgement {
+	var next judgement
+	met := true
+	for _, sp := range p.recalled {
+		sp.Leaving, sp.Stale = false, false
+		switch p.contacts[sp.Node] {
+		case snapshot.Reached:
+			next.alive = append(next.alive, sp)
+			continue
+		case snapshot.Left:
+			sp.Leaving = true
+		case snapshot.Untried:
+			met = met && !sp.BFD
+		}
+		next.lost = append(next.lost, sp)
+	}
+	if !met && now.Sub(p.recalledAt) < meeting {
+		return nobodyOf(p.recalled)
+	}
+	next.alive = append(next.alive, p.recalledSelf)
+	return judgement{byNode(next.alive), byNode(next.lost)}
 }
 
 // byNode sorts speakers, one for each Node.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -28,6 +29,7 @@ type Options struct {
 	// ServiceProxy is whether the speaker stands in for kube-proxy: it reads
 	// all Services that have a cluster IP, not only those of type LoadBalancer.
 	ServiceProxy bool
+	Memory       Memory // of a speaker; the zero value has it wait for the API
 	Ring         func() // called when something has changed; never blocks
 	Log          *slog.Logger
 }
@@ -45,6 +47,8 @@ type Source struct {
 	slices sliceIndex
 
 	wroteServices, wrotePools, wroteClaims overlay // what was written here
+
+	impatient atomic.Bool // the API has been waited for long enough
 
 	mu    sync.Mutex
 	dirty dirty
@@ -200,6 +204,8 @@ func (s *Source) Run(ctx context.Context) error {
 		running.Go(func() { i.RunWithContext(ctx) })
 	}
 	defer running.Wait()
+	impatient := time.NewTimer(patience)
+	defer impatient.Stop()
 	// A dead speaker makes no event: its silence has to be noticed.
 	tick := time.NewTicker(judgeEvery)
 	defer tick.Stop()
@@ -207,6 +213,9 @@ func (s *Source) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-impatient.C:
+			s.impatient.Store(true)
+			s.o.Ring()
 		case now := <-tick.C:
 			changed := s.census.judge(now)
 			// What is empty makes no event either, when it has been read.

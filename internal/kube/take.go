@@ -16,13 +16,15 @@ import (
 )
 
 // Take returns the cluster as it is now; ok is false until everything has been
-// read once.
+// read once. A speaker with a [Memory] does not wait for long.
 func (s *Source) Take() (snap snapshot.Snapshot, ok bool) {
+	now := time.Now()
 	if !s.Synced() {
-		return snapshot.Snapshot{}, false
+		return s.recall(now)
 	}
+	s.o.Memory = Memory{} // which may be large
 	snap = s.take()
-	snap.Now = time.Now()
+	snap.Now = now
 	return snap, true
 }
 

@@ -9,6 +9,7 @@ package snapshot
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/herald-lb/herald/config"
@@ -17,7 +18,10 @@ import (
 
 // A Snapshot is the cluster as one pass sees it.
 type Snapshot struct {
-	Now      time.Time // when it was taken
+	Now time.Time // when it was taken
+	// Recalled is when it was read, if that was by an earlier process and nothing
+	// can be read now; zero otherwise.
+	Recalled time.Time
 	Config   config.Config
 	Problems []config.Problem // of the configuration, by Object
 	Services []Service        // by Key
@@ -27,6 +31,17 @@ type Snapshot struct {
 	Lost     []Speaker        // by Node; those that fell silent, as they were last heard: Leaving, if they took their leave
 	Pools    []PoolStatus     // by Name; what the API holds, for comparison
 	Reports  []Report         // by Node; what speakers have said last, for the controller only
+}
+
+// SameView is whether both show the same to a speaker. What was taken once is
+// never edited, so slices that begin at one place are the same.
+func (s Snapshot) SameView(t Snapshot) bool {
+	return one(s.Services, t.Services) && one(s.Config.Pools, t.Config.Pools) && one(s.Nodes, t.Nodes) &&
+		one(s.Speakers, t.Speakers) && slices.EqualFunc(s.Lost, t.Lost, func(x, y Speaker) bool { return x.Node == y.Node })
+}
+
+func one[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // A Service is one Kubernetes Service that Herald serves, or once served and
