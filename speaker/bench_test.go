@@ -8,11 +8,16 @@ import (
 	"github.com/herald-lb/herald/internal/snapshot"
 )
 
-// What it costs to find out who announces what, with 10,000 addresses and ten
-// speakers.
+// What it costs to find out who announces what, with 10,000 addresses.
 func BenchmarkPlan10000(b *testing.B) {
+	for _, speakers := range []int{10, 250} {
+		b.Run(fmt.Sprintf("speakers=%d", speakers), func(b *testing.B) { benchmarkPlan(b, speakers) })
+	}
+}
+
+func benchmarkPlan(b *testing.B, speakers int) {
 	s := snapshot.Snapshot{}
-	for i := range 10 {
+	for i := range speakers {
 		name := fmt.Sprintf("n%d", i)
 		s.Nodes = append(s.Nodes, snapshot.Node{Name: name})
 		s.Speakers = append(s.Speakers, snapshot.Speaker{Node: name, DataPath: "ipvs", Links: []snapshot.Link{
@@ -29,7 +34,7 @@ func BenchmarkPlan10000(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if got := Plan(s, "n3", ready); len(got.Claims) < 500 {
+		if got := Plan(s, "n3", ready); len(got.Claims) < 5000/speakers {
 			b.Fatalf("n3 announces %d of 10,000", len(got.Claims))
 		}
 	}

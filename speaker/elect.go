@@ -3,7 +3,7 @@ package speaker
 import (
 	"cmp"
 	"encoding/binary"
-	"maps"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -13,20 +13,44 @@ import (
 // It is rendezvous hashing (Thaler and Ravishankar, 1998): each node scores
 // (addr, node) alike, so speakers agree without talking, and a node that
 // leaves gives up only its own addresses. Who is a candidate is decided
-// elsewhere; see candidates.
+// elsewhere; see field.
 func Elect(addr netip.Addr, nodes []string) string {
-	return elect(addr, nodes, func(string) bool { return true })
-}
-
-// elect is Elect among those nodes that take it.
-func elect(addr netip.Addr, nodes []string, takes func(node string) bool) string {
 	var winner string
 	var best uint64
 	seed := mix(seedOf(addr))
 	for _, node := range nodes {
 		score := mix(hash(node) ^ seed)
-		if (winner == "" || score > best || score == best && node < winner) && takes(node) {
+		if winner == "" || score > best || score == best && node < winner {
 			winner, best = node, score
+		}
+	}
+	return winner
+}
+
+// A roster is nodes of which one is elected: most addresses of a pool have the
+// same.
+type roster struct {
+	nodes   []string
+	hashes  []uint64 // of their names
+	numbers []int    // that load is counted by
+}
+
+func newRoster(cs []*candidate) *roster {
+	r := &roster{}
+	for _, c := range cs {
+		r.nodes, r.hashes, r.numbers = append(r.nodes, c.node.Name), append(r.hashes, c.hash), append(r.numbers, c.number)
+	}
+	return r
+}
+
+// elect is Elect among those that have less than most, as far as load says; it
+// returns where in r it is, -1 for nobody.
+func (r *roster) elect(seed uint64, load []int, most int) int {
+	winner, best := -1, uint64(0)
+	for i, h := range r.hashes {
+		score := mix(h ^ seed)
+		if (winner < 0 || score > best || score == best && r.nodes[i] < r.nodes[winner]) && load[r.numbers[i]] < most {
+			winner, best = i, score
 		}
 	}
 	return winner
@@ -53,33 +77,34 @@ const (
 // that is as random as the scores, and one whose best node has its share goes to
 // the next best. So all speakers that see the same cluster agree still, and of
 // what is not bounded nothing moves that Elect would not move.
-func electAll(candidates map[netip.Addr][]string) map[netip.Addr]string {
-	addrs := slices.Collect(maps.Keys(candidates))
-	all := map[string]bool{}
-	seen := map[*string]bool{} // many have the same list
-	for _, nodes := range candidates {
-		if len(nodes) == 0 || seen[&nodes[0]] {
+func electAll(all []contest) []string {
+	seen, nodes, size := map[*roster]bool{}, map[int]bool{}, 0
+	for _, c := range all {
+		if seen[c.roster] {
 			continue
 		}
-		seen[&nodes[0]] = true
-		for _, n := range nodes {
-			all[n] = true
+		seen[c.roster] = true
+		for _, n := range c.roster.numbers {
+			nodes[n], size = true, max(size, n+1)
 		}
 	}
-	owners := make(map[netip.Addr]string, len(addrs))
-	most := max(loadFew, (len(addrs)*(loadQuarter+1)+loadQuarter*len(all)-1)/(loadQuarter*max(1, len(all))))
-	if len(addrs) > most {
-		slices.SortFunc(addrs, func(a, b netip.Addr) int { return cmp.Or(cmp.Compare(seedOf(a), seedOf(b)), a.Compare(b)) })
+	order, seeds := make([]int, len(all)), make([]uint64, len(all))
+	for i, c := range all {
+		order[i], seeds[i] = i, seedOf(c.addr)
 	}
-	load := make(map[string]int, len(all))
-	for _, addr := range addrs {
-		nodes := candidates[addr]
-		owner := elect(addr, nodes, func(n string) bool { return load[n] < most })
-		if owner == "" {
-			owner = Elect(addr, nodes)
+	most := max(loadFew, (len(all)*(loadQuarter+1)+loadQuarter*len(nodes)-1)/(loadQuarter*max(1, len(nodes))))
+	if len(all) > most {
+		slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(seeds[a], seeds[b]), all[a].addr.Compare(all[b].addr)) })
+	}
+	owners, load := make([]string, len(all)), make([]int, size)
+	for _, i := range order {
+		r, seed := all[i].roster, mix(seeds[i])
+		at := r.elect(seed, load, most)
+		if at < 0 { // all have their share
+			at = r.elect(seed, load, math.MaxInt)
 		}
-		owners[addr] = owner
-		load[owner]++
+		owners[i] = r.nodes[at]
+		load[r.numbers[at]]++
 	}
 	return owners
 }

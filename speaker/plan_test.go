@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -215,6 +216,46 @@ func TestNoAddressHasTwoOwners(t *testing.T) {
 		if mask>>3 != 7 && len(owner) != 41 {
 			t.Fatalf("mask %b: %d of 41 addresses have an owner", mask, len(owner))
 		}
+	}
+}
+
+// What holds for one address of a pool holds for all that lie in the same smallest
+// subnet: they come to each node by the same link.
+func TestAddressesOfOneSubnetComeByTheSameLinks(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	addr := func() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, byte(rnd.IntN(2)), byte(rnd.IntN(256))}) }
+	pool, same := config.Default(), 0
+	for range 200 {
+		var speakers []snapshot.Speaker
+		for range 3 {
+			sp := snapshot.Speaker{DataPath: "ipvs"}
+			for i := range 2 {
+				l := snapshot.Link{Name: fmt.Sprintf("eth%d", i)}
+				for range 1 + rnd.IntN(3) {
+					l.Prefixes = append(l.Prefixes, netip.PrefixFrom(addr(), 16+rnd.IntN(17)), netip.PrefixFrom(ip("2001:db8::1"), 64))
+				}
+				sp.Links = append(sp.Links, l)
+			}
+			speakers = append(speakers, sp)
+		}
+		nets := newSubnets(speakers)
+		for range 50 {
+			a, b := addr(), addr()
+			if nets.of(a) != nets.of(b) {
+				continue
+			}
+			same++
+			for _, sp := range speakers {
+				la, oka := comesBy(&sp, &pool, a)
+				lb, okb := comesBy(&sp, &pool, b)
+				if la != lb || oka != okb {
+					t.Fatalf("%s comes by %q, %s by %q, of %v", a, la, b, lb, sp.Links)
+				}
+			}
+		}
+	}
+	if same < 1000 {
+		t.Errorf("%d pairs were compared: this proves little", same)
 	}
 }
 

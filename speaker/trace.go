@@ -55,7 +55,7 @@ func ingress(s snapshot.Snapshot, via string, f steer.Flow) (node, how string, e
 	switch {
 	case winner != "":
 		return winner, fmt.Sprintf("announced by %s, elected of %s", winner, strings.Join(nodes, " ")), nil
-	case len(wanted(s.Services)[addr]) == 0 && len(s.Nodes) > 0:
+	case len(s.Nodes) > 0 && !slices.ContainsFunc(s.Services, func(svc snapshot.Service) bool { return announces(&svc) && slices.Contains(svc.Addrs(), addr) }):
 		// It is not for announcing: any node knows whose address it is.
 		_, err := steer.Trace(s, anySteers(s), f)
 		if err == nil {
@@ -81,6 +81,10 @@ func anySteers(s snapshot.Snapshot) string {
 // Owner returns the node that announces addr on layer 2, once its rows stand
 // there, and those that could, by name; "" if nobody does.
 func Owner(s snapshot.Snapshot, addr netip.Addr) (winner string, nodes []string) {
-	_, nodesOf := elections(s)
-	return electAll(nodesOf)[addr], nodesOf[addr]
+	all := contests(s, nil)
+	i, ok := slices.BinarySearchFunc(all, addr, func(c contest, addr netip.Addr) int { return c.addr.Compare(addr) })
+	if !ok {
+		return "", nil
+	}
+	return electAll(all)[i], all[i].roster.nodes
 }

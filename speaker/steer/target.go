@@ -113,6 +113,13 @@ func (r rows) mourn(targets []target) []target {
 	return targets
 }
 
+// CanUse is whether [Usable] returns any.
+func CanUse(svc *snapshot.Service, node string) bool {
+	return slices.ContainsFunc(svc.Endpoints, func(ep snapshot.Endpoint) bool {
+		return (ep.Ready || ep.Draining) && (!svc.Local || ep.Node == node || ep.Node == "")
+	})
+}
+
 // Usable returns the endpoints of svc that node may send to: the ready ones
 // or, failing any, those that still serve while they terminate (KEP-1669).
 // With externalTrafficPolicy Local only those on node count, and those that

@@ -1,0 +1,281 @@
+package speaker
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker/steer"
+)
+
+// A contest is an address that somebody could announce on layer 2.
+type contest struct {
+	target
+	field  *field
+	roster *roster // who could
+}
+
+// A target is an address that somebody should announce.
+type target struct {
+	addr  netip.Addr
+	any   bool                // some Service on it can be served from every node
+	avoid []string            // nodes that announce it only where no other can
+	local []*snapshot.Service // those that are served only where their endpoints are
+}
+
+func newTarget(addr netip.Addr, services []*snapshot.Service) target {
+	t := target{addr: addr}
+	for _, svc := range services {
+		t.avoid = append(t.avoid, svc.Avoid...)
+		switch {
+		case svc.Local:
+			t.local = append(t.local, svc)
+		case steer.CanUse(svc, ""):
+			t.any = true
+		}
+	}
+	return t
+}
+
+// reaches is whether some Service on t has an endpoint within reach of node.
+func (t target) reaches(node string) bool {
+	return t.any || slices.ContainsFunc(t.local, func(svc *snapshot.Service) bool { return steer.CanUse(svc, node) })
+}
+
+// best returns those of cs that can serve every Service on the address or, if
+// none can, all of cs: where Services of policy Cluster and Local share it, a
+// node without endpoints of the latter would leave them out.
+func (t target) best(cs []*candidate) []*candidate {
+	if len(t.local) == 0 {
+		return cs
+	}
+	all := slices.DeleteFunc(slices.Clone(cs), func(c *candidate) bool {
+		return slices.ContainsFunc(t.local, func(svc *snapshot.Service) bool {
+			return len(svc.Endpoints) > 0 && !steer.CanUse(svc, c.node.Name)
+		})
+	})
+	if len(all) > 0 {
+		return all
+	}
+	return cs
+}
+
+// A candidate is a node whose speaker is alive.
+type candidate struct {
+	node    snapshot.Node
+	speaker *snapshot.Speaker
+	leaving bool // it announces only what no other can
+	number  int
+	hash    uint64
+}
+
+// A field is who could announce the addresses of one pool that lie in the same
+// subnets, as far as that does not depend on the endpoints.
+type field struct {
+	pool       *config.Pool
+	candidates []*candidate // by node
+	usual      *roster      // of the addresses that every node can serve; nil until first asked for
+	link       string       // of this node, that such an address comes by
+	linked     bool         // whether there is one
+}
+
+// roster returns who could announce t, of those that its pool likes best. A
+// speaker that is leaving, or whose node is drained or avoided, counts only where
+// no other is left: an address that is served by its last node is served until the
+// end.
+func (f *field) roster(t target) *roster {
+	usual := t.any && len(t.local) == 0 && len(t.avoid) == 0
+	if usual && f.usual != nil {
+		return f.usual
+	}
+	var staying, leaving []*candidate
+	for _, c := range f.candidates {
+		switch {
+		case !t.reaches(c.node.Name):
+		case c.leaving, slices.Contains(t.avoid, c.node.Name):
+			leaving = append(leaving, c)
+		default:
+			staying = append(staying, c)
+		}
+	}
+	if len(staying) == 0 {
+		staying = leaving
+	}
+	r := newRoster(f.liked(t.best(staying)))
+	if usual {
+		f.usual = r
+	}
+	return r
+}
+
+// liked returns those of cs that the pool likes best.
+func (f *field) liked(cs []*candidate) []*candidate {
+	if len(cs) == 0 || len(f.pool.Layer2.PreferNodes) == 0 {
+		return cs
+	}
+	rank := func(c *candidate) int { return c.node.Ranks[f.pool.Name] }
+	least := rank(slices.MinFunc(cs, func(a, b *candidate) int { return cmp.Compare(rank(a), rank(b)) }))
+	return slices.DeleteFunc(slices.Clone(cs), func(c *candidate) bool { return rank(c) > least })
+}
+
+// An election is what is common to all contests.
+type election struct {
+	pools      []config.Pool
+	uncovered  config.Pool // of an address that no pool covers any more
+	self       *snapshot.Speaker
+	candidates []*candidate // by node
+	subnets    subnets
+	fields     map[fieldKey]*field
+}
+
+type fieldKey struct {
+	pool   *config.Pool
+	subnet int
+}
+
+// contests returns the addresses that somebody can announce on layer 2, by address.
+// What a field says of this node is said of self.
+func contests(s snapshot.Snapshot, self *snapshot.Speaker) []contest {
+	e := newElection(s, self)
+	type hosted struct {
+		addr netip.Addr
+		svc  *snapshot.Service
+	}
+	all := make([]hosted, 0, len(s.Services))
+	for i := range s.Services {
+		if svc := &s.Services[i]; announces(svc) {
+			for _, in := range svc.Ingress {
+				all = append(all, hosted{in.Addr, svc})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b hosted) int { return a.addr.Compare(b.addr) })
+	out := make([]contest, 0, len(all))
+	var services []*snapshot.Service
+	for i, h := range all {
+		services = append(services, h.svc)
+		if i+1 < len(all) && all[i+1].addr == h.addr {
+			continue
+		}
+		if f := e.field(h.addr); f.pool.Layer2.Enabled {
+			t := newTarget(h.addr, services)
+			if r := f.roster(t); len(r.nodes) > 0 {
+				out = append(out, contest{t, f, r})
+			}
+		}
+		services = services[:0]
+	}
+	return out
+}
+
+// announces is whether Herald has given svc the addresses in its status.
+func announces(svc *snapshot.Service) bool { return svc.Served && svc.Ours && !svc.Closed }
+
+func newElection(s snapshot.Snapshot, self *snapshot.Speaker) *election {
+	known := make(map[string]snapshot.Node, len(s.Nodes))
+	for _, n := range s.Nodes {
+		known[n.Name] = n
+	}
+	e := &election{
+		pools: s.Config.Pools, uncovered: config.Default(), self: self,
+		subnets: newSubnets(s.Speakers), fields: map[fieldKey]*field{},
+	}
+	for i := range s.Speakers {
+		sp := &s.Speakers[i]
+		node, ok := known[sp.Node]
+		if !ok || node.Excluded != "" {
+			continue
+		}
+		e.candidates = append(e.candidates, &candidate{
+			node: node, speaker: sp, leaving: sp.Leaving || node.Draining, number: len(e.candidates), hash: hash(sp.Node),
+		})
+	}
+	return e
+}
+
+// field returns the one that addr belongs to.
+func (e *election) field(addr netip.Addr) *field {
+	key := fieldKey{&e.uncovered, e.subnets.of(addr)}
+	if i := slices.IndexFunc(e.pools, func(p config.Pool) bool { return p.Contains(addr) }); i >= 0 {
+		key.pool = &e.pools[i]
+	}
+	if f := e.fields[key]; f != nil {
+		return f
+	}
+	f := &field{pool: key.pool}
+	for _, c := range e.candidates {
+		if f.pool.Name != "" && !slices.Contains(c.node.Announces, f.pool.Name) {
+			continue
+		}
+		if _, ok := comesBy(c.speaker, f.pool, addr); ok {
+			f.candidates = append(f.candidates, c)
+		}
+	}
+	if e.self != nil {
+		f.link, f.linked = comesBy(e.self, f.pool, addr)
+	}
+	e.fields[key] = f
+	return f
+}
+
+// comesBy returns the link by which what is sent to an address of pool would come
+// to the node of sp, if it can do anything with it: the first, by name, whose subnet
+// holds the address and which the pool allows.
+func comesBy(sp *snapshot.Speaker, pool *config.Pool, addr netip.Addr) (link string, ok bool) {
+	if sp.DataPath == "" && pool.Steer == config.SteerIPVS {
+		return "", false
+	}
+	for _, l := range sp.Links {
+		if !allowed(l.Name, pool.Layer2.Interfaces) {
+			continue
+		}
+		for _, p := range l.Prefixes {
+			if p.Contains(addr) {
+				return l.Name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// subnets are those that speakers have links in, each with a number from 1.
+type subnets struct {
+	numbers map[netip.Prefix]int
+	lengths []int // of the prefixes, each once, the longest first
+}
+
+func newSubnets(speakers []snapshot.Speaker) subnets {
+	s := subnets{numbers: map[netip.Prefix]int{}}
+	for _, sp := range speakers {
+		for _, l := range sp.Links {
+			for _, p := range l.Prefixes {
+				if p = p.Masked(); s.numbers[p] > 0 {
+					continue
+				}
+				s.numbers[p] = len(s.numbers) + 1
+				if !slices.Contains(s.lengths, p.Bits()) {
+					s.lengths = append(s.lengths, p.Bits())
+				}
+			}
+		}
+	}
+	slices.SortFunc(s.lengths, func(a, b int) int { return b - a })
+	return s
+}
+
+// of returns the smallest subnet that addr lies in; 0 if there is none. It says
+// in which others addr lies: those that this one is a part of.
+func (s subnets) of(addr netip.Addr) int {
+	for _, bits := range s.lengths {
+		p, err := addr.Prefix(bits)
+		if err != nil {
+			continue // it is longer than the address
+		}
+		if number := s.numbers[p]; number > 0 {
+			return number
+		}
+	}
+	return 0
+}
