@@ -66,7 +66,7 @@ func (t target) best(cs []*candidate) []*candidate {
 type candidate struct {
 	node    snapshot.Node
 	speaker *snapshot.Speaker
-	leaving bool // it announces only what no other can
+	reserve bool // it announces only what no other can
 	number  int
 	hash    uint64
 }
@@ -76,36 +76,36 @@ type candidate struct {
 type field struct {
 	pool       *config.Pool
 	candidates []*candidate // by node
-	usual      *roster      // of the addresses that every node can serve; nil until first asked for
+	common     *roster      // of the addresses that every node can serve; nil until first asked for
 	link       string       // of this node, that such an address comes by
 	linked     bool         // whether there is one
 }
 
 // roster returns who could announce t, of those that its pool likes best. A
-// speaker that is leaving, or whose node is drained or avoided, counts only where
-// no other is left: an address that is served by its last node is served until the
-// end.
+// speaker that is leaving, or whose node is drained or avoided, or whose link comes
+// and goes, counts only where no other is left: an address that is served by its
+// last node is served until the end.
 func (f *field) roster(t target) *roster {
-	usual := t.any && len(t.local) == 0 && len(t.avoid) == 0
-	if usual && f.usual != nil {
-		return f.usual
+	common := t.any && len(t.local) == 0 && len(t.avoid) == 0
+	if common && f.common != nil {
+		return f.common
 	}
-	var staying, leaving []*candidate
+	var usual, reserve []*candidate
 	for _, c := range f.candidates {
 		switch {
 		case !t.reaches(c.node.Name):
-		case c.leaving, slices.Contains(t.avoid, c.node.Name):
-			leaving = append(leaving, c)
+		case c.reserve, slices.Contains(t.avoid, c.node.Name):
+			reserve = append(reserve, c)
 		default:
-			staying = append(staying, c)
+			usual = append(usual, c)
 		}
 	}
-	if len(staying) == 0 {
-		staying = leaving
+	if len(usual) == 0 {
+		usual = reserve
 	}
-	r := newRoster(f.liked(t.best(staying)))
-	if usual {
-		f.usual = r
+	r := newRoster(f.liked(t.best(usual)))
+	if common {
+		f.common = r
 	}
 	return r
 }
@@ -189,7 +189,7 @@ func newElection(s snapshot.Snapshot, self *snapshot.Speaker) *election {
 			continue
 		}
 		e.candidates = append(e.candidates, &candidate{
-			node: node, speaker: sp, leaving: sp.Leaving || node.Draining, number: len(e.candidates), hash: hash(sp.Node),
+			node: node, speaker: sp, reserve: sp.Leaving || node.Draining, number: len(e.candidates), hash: hash(sp.Node),
 		})
 	}
 	return e
@@ -209,12 +209,15 @@ func (e *election) field(addr netip.Addr) *field {
 		if f.pool.Name != "" && !slices.Contains(c.node.Announces, f.pool.Name) {
 			continue
 		}
-		if _, ok := comesBy(c.speaker, f.pool, addr); ok {
-			f.candidates = append(f.candidates, c)
+		if link, ok := comesBy(c.speaker, f.pool, addr); ok {
+			here := *c
+			here.reserve = c.reserve || link.Unsteady
+			f.candidates = append(f.candidates, &here)
 		}
 	}
 	if e.self != nil {
-		f.link, f.linked = comesBy(e.self, f.pool, addr)
+		link, ok := comesBy(e.self, f.pool, addr)
+		f.link, f.linked = link.Name, ok
 	}
 	e.fields[key] = f
 	return f
@@ -223,9 +226,9 @@ func (e *election) field(addr netip.Addr) *field {
 // comesBy returns the link by which what is sent to an address of pool would come
 // to the node of sp, if it can do anything with it: the first, by name, whose subnet
 // holds the address and which the pool allows.
-func comesBy(sp *snapshot.Speaker, pool *config.Pool, addr netip.Addr) (link string, ok bool) {
+func comesBy(sp *snapshot.Speaker, pool *config.Pool, addr netip.Addr) (link snapshot.Link, ok bool) {
 	if sp.DataPath == "" && pool.Steer == config.SteerIPVS {
-		return "", false
+		return link, false
 	}
 	for _, l := range sp.Links {
 		if !allowed(l.Name, pool.Layer2.Interfaces) {
@@ -233,11 +236,11 @@ func comesBy(sp *snapshot.Speaker, pool *config.Pool, addr netip.Addr) (link str
 		}
 		for _, p := range l.Prefixes {
 			if p.Contains(addr) {
-				return l.Name, true
+				return l, true
 			}
 		}
 	}
-	return "", false
+	return link, false
 }
 
 // subnets are those that speakers have links in, each with a number from 1.

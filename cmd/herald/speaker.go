@@ -112,6 +112,7 @@ type daemon struct {
 	ports  *healthport.Server
 	prober *probe.Prober
 	memory *memory.Keeper // nil if there is none
+	damper l2.Damper
 	node   *speaker.Node
 	health *health
 	first  sync.Once
@@ -121,7 +122,7 @@ type daemon struct {
 
 func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{bell: loop.NewBell(), log: log, health: &health{address: f.health}, resync: f.resync()}
-	self := func() (snapshot.Speaker, error) { return facts(path.speaker(f.node)) }
+	self := func() (snapshot.Speaker, error) { return d.self(path.speaker(f.node)) }
 	options := kube.Options{
 		Classes: f.classes, Namespace: f.namespace, Node: f.node, ServiceProxy: f.proxy, Ring: d.bell.Ring, Log: log,
 	}
@@ -152,6 +153,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 		Facts: self,
 		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
 	}
+	d.damper.Ring = d.linksChanged
 	d.health.metrics = metrics(speakerMetrics{d.report.Facts, d.l2})
 	d.prober = probe.New(probe.ICMP{}, d.bell.Ring, log)
 	d.ports, err = healthport.New(healthport.Options{Node: f.node, Mode: healthport.Mode(f.healthPorts), Ring: d.bell.Ring, Log: log})
@@ -190,21 +192,21 @@ func (d *daemon) take() (snapshot.Snapshot, bool) {
 	return s, ok
 }
 
-// facts returns what a speaker can do just now, its links included.
-func facts(sp snapshot.Speaker) (snapshot.Speaker, error) {
+// self returns what this speaker can do just now, its links included.
+func (d *daemon) self(sp snapshot.Speaker) (snapshot.Speaker, error) {
 	h, err := netlink.NewHandle()
 	if err != nil {
 		return snapshot.Speaker{}, fmt.Errorf("opening netlink: %w", err)
 	}
 	defer h.Close()
-	sp.BFD = true
-	sp.Links, err = l2.Links(h)
+	links, err := l2.Links(h)
+	sp.BFD, sp.Links = true, d.damper.Mark(links, time.Now())
 	return sp, err
 }
 
 // facts returns how this speaker is just now, of which sp is a part.
 func (d *daemon) facts(sp snapshot.Speaker) (r snapshot.Report, err error) {
-	r.Speaker, err = facts(sp)
+	r.Speaker, err = d.self(sp)
 	for node, s := range d.peers.Sessions() {
 		p := snapshot.PeerReport{
 			Node: node, Addr: s.Addr, State: s.State.String(), Up: s.State == bfd.Up, Since: s.Since, Losses: s.Losses,
@@ -251,7 +253,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.health.serve(rest) })
 	g.Go(func() error {
-		return l2.Watch(rest, func() { d.hello.Changed.Ring(); d.report.Changed.Ring(); d.bell.Ring() })
+		return l2.Watch(rest, d.linksChanged)
 	})
 	g.Go(func() error {
 		defer stop()
@@ -260,6 +262,13 @@ func (d *daemon) run(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// linksChanged has everybody look who has to know the links.
+func (d *daemon) linksChanged() {
+	d.hello.Changed.Ring()
+	d.report.Changed.Ring()
+	d.bell.Ring()
 }
 
 // passes runs passes until it is told to stop, or something else has failed.

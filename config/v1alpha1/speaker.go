@@ -91,6 +91,11 @@ type SpeakerLink struct {
 	// +optional
 	// +listType=atomic
 	Addresses []string `json:"addresses,omitempty"`
+	// Unsteady is whether it comes and goes: it announces only what no other node
+	// can.
+	//
+	// +optional
+	Unsteady bool `json:"unsteady,omitempty"`
 }
 
 // A SpeakerPeer is a BFD session with the speaker of another node.

@@ -71,11 +71,19 @@ func TestAFlappingLinkSettlesWithOneOwner(t *testing.T) {
 	w.begin("flapping")
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for range 10 {
+	for range 25 {
 		owner.Unplug()
 		<-tick.C
 		owner.Replug()
 		<-tick.C
+	}
+	if !w.starved() {
+		for _, addr := range of(owner, owners) {
+			// Away, back after the first time, away again.
+			if moved := w.seen.Record(addr).Changes(); len(moved) > 3 {
+				t.Errorf("%s has moved %d times: %v", addr, len(moved), moved)
+			}
+		}
 	}
 	w.begin("quiet")
 	w.are(owners)

@@ -88,7 +88,7 @@ func (c *census) judgeLocked(now time.Time) (changed bool) {
 
 func equalSpeakers(a, b []snapshot.Speaker) bool {
 	sameLink := func(x, y snapshot.Link) bool {
-		return x.Name == y.Name && x.MAC == y.MAC && slices.Equal(x.Prefixes, y.Prefixes)
+		return x.Name == y.Name && x.MAC == y.MAC && x.Unsteady == y.Unsteady && slices.Equal(x.Prefixes, y.Prefixes)
 	}
 	return slices.EqualFunc(a, b, func(x, y snapshot.Speaker) bool {
 		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving && x.Stale == y.Stale && x.BFD == y.BFD &&

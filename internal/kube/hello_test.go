@@ -32,7 +32,7 @@ func greeting(t *testing.T, d time.Duration, play func(*fake.Clientset, *Hello))
 		Facts: func() (snapshot.Speaker, error) {
 			return snapshot.Speaker{
 				DataPath: "nft", BFD: true, Links: []snapshot.Link{
-					{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}},
+					{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}, Unsteady: true},
 				},
 				Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"},
 			}, nil
@@ -97,7 +97,7 @@ func TestHelloIsWhatPeersRead(t *testing.T) {
 		}
 		want := []snapshot.Speaker{{
 			Node: "n1", DataPath: "nft", BFD: true, Links: []snapshot.Link{
-				{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}},
+				{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}, Unsteady: true},
 			},
 			Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"},
 		}}
@@ -112,6 +112,7 @@ func TestWhatALeaseSaysOfALink(t *testing.T) {
 	for text, want := range map[string]snapshot.Speaker{
 		`{"links":[{"name":"eth0","mac":"02:00:00:00:00:a1"}],"bfd":true}`: {BFD: true, Links: []snapshot.Link{{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}}}},
 		`{"links":[{"name":"eth0","mac":"02-00-00-00-00-A1"}]}`:            {Links: []snapshot.Link{{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}}}},
+		`{"links":[{"name":"eth0","unsteady":true}]}`:                      {Links: []snapshot.Link{{Name: "eth0", Unsteady: true}}},
 		`{"links":[{"name":"eth0"}]}`:                                      {Links: []snapshot.Link{{Name: "eth0"}}},
 		`{"links":[{"name":"eth0","mac":"02:00"}]}`:                        {Links: []snapshot.Link{{Name: "eth0"}}},
 		`{"links":[{"name":"ib0","mac":"02:00:00:00:00:00:00:a1"}]}`:       {Links: []snapshot.Link{{Name: "ib0"}}},

@@ -31,6 +31,7 @@ type helloLink struct {
 	Name     string         `json:"name"`
 	MAC      string         `json:"mac,omitempty"`
 	Prefixes []netip.Prefix `json:"prefixes"`
+	Unsteady bool           `json:"unsteady,omitempty"`
 }
 
 func (h hello) speaker(node string) snapshot.Speaker {
@@ -41,7 +42,7 @@ func (h hello) speaker(node string) snapshot.Speaker {
 		}
 	}
 	for _, l := range h.Links {
-		link := snapshot.Link{Name: l.Name, Prefixes: l.Prefixes}
+		link := snapshot.Link{Name: l.Name, Prefixes: l.Prefixes, Unsteady: l.Unsteady}
 		if mac, err := net.ParseMAC(l.MAC); err == nil && len(mac) == len(link.MAC) {
 			link.MAC = [6]byte(mac)
 		}

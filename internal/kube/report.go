@@ -140,7 +140,7 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 		Announced: int32(len(in.Answers)), Conflicted: int32(len(in.Conflicts)),
 	}
 	for _, l := range in.Links {
-		link := v1alpha1.SpeakerLink{Name: l.Name, MAC: net.HardwareAddr(l.MAC[:]).String()}
+		link := v1alpha1.SpeakerLink{Name: l.Name, MAC: net.HardwareAddr(l.MAC[:]).String(), Unsteady: l.Unsteady}
 		for _, p := range l.Prefixes {
 			link.Addresses = append(link.Addresses, p.String())
 		}

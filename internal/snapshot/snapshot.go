@@ -303,6 +303,8 @@ type Link struct {
 	Name     string
 	MAC      [6]byte        // its hardware address
 	Prefixes []netip.Prefix // its addresses with their subnets, sorted
+	// Unsteady is whether it comes and goes: it announces only what no other can.
+	Unsteady bool
 }
 
 // PoolStatus is what the API holds as status of an AddressPool.
