@@ -69,7 +69,7 @@ lint-e2e:
 ## --- testing
 
 # The control plane and the kernel are built while what needs neither runs, and
-# the guest, which has one processor, runs beside the linter. If
+# the guest, which has one processor, runs beside the linter and the lab. If
 # that fails there is nothing to wait for: the builds are ended, and installing
 # packages, which must not be interrupted, ends by itself.
 .PHONY: test
@@ -78,8 +78,8 @@ test: | bin/gotest ## everything: lint, unit, namespaces, IPVS, stories on both 
 	@setsid $(SETUP) & setup=$$!; trap 'kill -TERM -- -$$setup 2>/dev/null || true' EXIT; \
 	  $(MAKE) lint-herald test-unit test-netns; \
 	  wait $$setup; trap - EXIT; \
-	  $(MAKE) -j2 --output-sync=target lint-e2e test-ipvs; \
-	  $(MAKE) test-lab test-stories test-stories-uml
+	  $(MAKE) -j2 --output-sync=target test-ipvs lint-e2e test-lab; \
+	  $(MAKE) test-stories test-stories-uml
 	@bin/gotest skipped out/*.json
 
 .PHONY: test-unit
@@ -110,10 +110,20 @@ test-stories: build | bin/gotest out ## the stories, on this kernel
 	cd e2e && HERALD_BIN=$(CURDIR)/bin/herald REQUIRE_NETNS=1 $(GOTEST) -each -o $(CURDIR)/out/stories.json -- $(STORIES)
 
 .PHONY: test-stories-uml
-test-stories-uml: build | bin/gotest out ## the same stories in User-Mode Linux, on IPVS
+test-stories-uml: build ## the same stories in User-Mode Linux, on IPVS
 	@$(SETUP) packages control-plane kernel
-	cd e2e && HERALD_BIN=$(CURDIR)/bin/herald $(MUST_RUN) $(GOTEST) -each -o $(CURDIR)/out/stories-uml.json -- \
-	  -exec '$(UML)/with-control-plane.sh -m 3G -t 1800 --' $(STORIES)
+	@$(MAKE) -j2 stories-in-guest-1 stories-in-guest-2
+
+# Two guests, each on a processor of its own, with about half of the work.
+stories-in-guest-1: IN_GUEST = first -run '$(IN_FIRST_GUEST)'
+stories-in-guest-2: IN_GUEST = auto -skip '$(IN_FIRST_GUEST)'
+IN_FIRST_GUEST = KubeProxy|OneOfManyServicesFlaps|WhatSomebodyBreaks
+
+.PHONY: stories-in-guest-1 stories-in-guest-2
+stories-in-guest-1 stories-in-guest-2: | bin/gotest out
+	cd e2e && UML_CPU=$(firstword $(IN_GUEST)) HERALD_BIN=$(CURDIR)/bin/herald $(MUST_RUN) \
+	  $(GOTEST) -each -o $(CURDIR)/out/$@.json -- -exec '$(UML)/with-control-plane.sh -m 3G -t 1800 --' \
+	  $(wordlist 2,3,$(IN_GUEST)) $(STORIES)
 
 ## --- showing
 
