@@ -21,7 +21,7 @@ import (
 // The figures of Herald, each measured several times within one iteration: run
 // them with -benchtime 1x. They are of this machine, with everything on it.
 
-// report reports the median and the worst of some times, and the 99th
+// report reports the best, the median and the worst of some times, and the 99th
 // percentile where there are enough of them for one.
 func report(b *testing.B, what string, times []time.Duration) {
 	b.Helper()
@@ -29,6 +29,7 @@ func report(b *testing.B, what string, times []time.Duration) {
 	at := func(p int) float64 {
 		return float64(times[(len(times)-1)*p/100].Microseconds()) / 1000
 	}
+	b.ReportMetric(at(0), what+"-min-ms")
 	b.ReportMetric(at(50), what+"-p50-ms")
 	if len(times) >= 50 {
 		b.ReportMetric(at(99), what+"-p99-ms")
