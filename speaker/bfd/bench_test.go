@@ -79,7 +79,7 @@ func BenchmarkTick(b *testing.B) {
 				for i := range packets {
 					l.take(Port{}, &packets[i], now)
 				}
-				l.tick(now, false)
+				l.tick(now, now, false)
 			}
 		})
 	}

@@ -41,6 +41,7 @@ type fakeHost struct {
 	sources   map[uint16]Peer
 	opened    int
 	stall     time.Duration // for which the next Send does not return
+	pause     time.Duration // for which the next Read does not, once it has looked
 	awake     func()        // called after a stall, unless nil
 	sent      []Packet
 	deaf      bool // what comes is dropped
@@ -103,6 +104,16 @@ func (l *fakeListener) Await(ring func()) {
 }
 
 func (l *fakeListener) Read(d []Datagram) (int, error) {
+	n, err := l.take(d)
+	l.host.mu.Lock()
+	pause := l.host.pause
+	l.host.pause = 0
+	l.host.mu.Unlock()
+	time.Sleep(pause)
+	return n, err
+}
+
+func (l *fakeListener) take(d []Datagram) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := copy(d, l.queue)

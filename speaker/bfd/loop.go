@@ -76,7 +76,8 @@ func (l *loop) run(ctx context.Context) {
 		case <-l.bell:
 		case <-timer.C:
 		}
-		absent := time.Since(due) // more than late: others had the CPU
+		heard := time.Now()
+		absent := heard.Sub(due) // more than late: others had the CPU
 		l.read()
 		now := time.Now()
 		var err error
@@ -84,7 +85,7 @@ func (l *loop) run(ctx context.Context) {
 			err = l.pass(now)
 			l.complain(err, done != nil)
 		}
-		l.tick(now, absent > late)
+		l.tick(now, heard, absent > late)
 		l.publish()
 		if done != nil {
 			done <- err
@@ -179,16 +180,17 @@ func (l *loop) find(port Port, d *Datagram, number uint32) *entry {
 	return e
 }
 
-// tick does what is due, and sends what is nearly.
-func (l *loop) tick(now time.Time, absent bool) {
+// tick does what is due, and sends what is nearly. Everything that had come by
+// the time heard was read; what has come since may be from whoever is missed now,
+// for others may have had the CPU meanwhile.
+func (l *loop) tick(now, heard time.Time, absent bool) {
 	for len(l.agenda) > 0 {
 		e := l.agenda[0]
-		missed := e.missed(now)
+		missed := e.missed(heard)
 		if !missed && !e.ready(now) {
 			return
 		}
-		// Everything that has come was read. After an absence there may be
-		// more on its way through the kernel.
+		// After an absence there may be more on its way through the kernel.
 		if missed && !(absent && e.reprieve(now.Add(settling))) {
 			e.expire(now)
 		}

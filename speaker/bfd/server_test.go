@@ -109,6 +109,26 @@ func TestWhatHasComeIsReadFirst(t *testing.T) {
 	})
 }
 
+// Nor does it matter that the process loses the CPU just when it has looked, and
+// what comes then is in the socket while it thinks about whom it has not heard.
+func TestWhatComesBehindTheLookCountsToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, hosts, servers := pair(t)
+		patient := peer("192.0.2.2")
+		patient.Multiplier = 255
+		if err := servers[0].Sync([]Peer{patient}); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			hosts[0].set(func() { hosts[0].pause = 400 * ms })
+			time.Sleep(time.Second)
+		}
+		if got := servers[0].one(t); got.State != Up || got.Losses != 0 || got.Detection != 150*ms {
+			t.Errorf("is %v with %d losses, want up", got, got.Losses)
+		}
+	})
+}
+
 func TestAbsenceDoesNotHideSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		segment, hosts, servers := pair(t)
