@@ -4,11 +4,52 @@ package nettest
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
+
+func TestMain(m *testing.M) { Main(m, map[string]Role{"host": host, "spin": Spin}) }
+
+// host shows the links of the namespace that it is in.
+func host(arg string) (func() any, error) {
+	return func() any {
+		links, err := net.Interfaces()
+		return fmt.Sprintf("%s: %d links, %v", arg, len(links), err)
+	}, nil
+}
+
+func TestProcessPlaysItsRoleInside(t *testing.T) {
+	client, _ := pair(t)
+	p := client.Spawn(t, "host", "a client")
+	for range 2 {
+		var got string
+		if used := p.Ask(t, &got); got != "a client: 2 links, <nil>" || used <= 0 {
+			t.Errorf("it has used %v and says %q", used, got)
+		}
+	}
+}
+
+func TestCPUIsThatOfTheProcess(t *testing.T) {
+	client, _ := pair(t)
+	busy, idle := client.Spawn(t, "spin", ""), client.Spawn(t, "host", "")
+	began := idle.Ask(t, new(any))
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		switch used := busy.Ask(t, new(any)); {
+		case used > 300*time.Millisecond:
+			if got := idle.Ask(t, new(any)) - began; got > used/2 {
+				t.Errorf("who is idle has used %v, who is busy %v", got, used)
+			}
+			return
+		case time.Now().After(end):
+			t.Fatalf("who is busy has used %v in 10 s", used)
+		}
+	}
+}
 
 // pair is a client and a server on one cable.
 func pair(t *testing.T) (client, server *Namespace) {
