@@ -250,10 +250,16 @@ func (n *Namespace) Bridge(t testing.TB, name string, ports ...string) {
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
 	must(t, n.Name, n.Link.LinkAdd(bridge))
 	for _, p := range ports {
-		must(t, n.Name, n.Link.LinkSetMaster(n.link(t, p), bridge))
-		must(t, n.Name, n.Link.LinkSetHairpin(n.link(t, p), true))
+		n.Enslave(t, name, p)
 	}
 	n.Up(t, name)
+}
+
+// Enslave makes a link one more port of a bridge.
+func (n *Namespace) Enslave(t testing.TB, bridge, port string) {
+	t.Helper()
+	must(t, n.Name, n.Link.LinkSetMaster(n.link(t, port), n.link(t, bridge)))
+	must(t, n.Name, n.Link.LinkSetHairpin(n.link(t, port), true))
 }
 
 func must(t testing.TB, what string, err error) {

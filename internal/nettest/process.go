@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,7 +47,7 @@ type report struct {
 
 func play(role Role, arg string, questions io.Reader, answers io.Writer) error {
 	if role == nil {
-		return fmt.Errorf("no such role")
+		return errors.New("no such role")
 	}
 	facts, err := role(arg)
 	if err != nil {
@@ -114,7 +115,7 @@ func (p *Process) Ask(t testing.TB, facts any) time.Duration {
 func Spin(string) (facts func() any, err error) {
 	for range runtime.NumCPU() {
 		go func() {
-			for {
+			for n := 0; ; n++ {
 			}
 		}()
 	}
