@@ -12,9 +12,16 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker/l2"
 	"github.com/herald-lb/herald/speaker/l2/l2test"
 )
+
+func TestMain(m *testing.M) {
+	nettest.Main(m, map[string]nettest.Role{"speaker": language.Speaker})
+}
+
+func BenchmarkFlood(b *testing.B) { language.BenchFlood(b) }
 
 func TestKernel(t *testing.T) { l2test.RunKernel(t, language) }
 

@@ -21,6 +21,12 @@ import (
 	"github.com/herald-lb/herald/speaker/l2/l2test"
 )
 
+func TestMain(m *testing.M) {
+	nettest.Main(m, map[string]nettest.Role{"speaker": language.Speaker})
+}
+
+func BenchmarkFlood(b *testing.B) { language.BenchFlood(b) }
+
 func TestKernel(t *testing.T) { l2test.RunKernel(t, language) }
 
 // knock makes the kernel of a host look for target.
