@@ -70,14 +70,21 @@ func sortReports(all []snapshot.Report) reports {
 	return r
 }
 
-// lostBy returns the nodes whose speakers some others miss, and none reaches: what
-// they have said last is of old.
+// lostBy returns the nodes whose speakers some others miss, and none hears: what
+// they have said last is of old. Who is deaf to a speaker does not miss it.
 func lostBy(all []snapshot.Report) map[string]bool {
 	lost, reached := map[string]bool{}, map[string]bool{}
+	deaf := map[[2]string]bool{} // who, and to whom
 	for _, one := range all {
 		for _, p := range one.Peers {
-			lost[p.Node] = lost[p.Node] || !p.Up
-			reached[p.Node] = reached[p.Node] || p.Up
+			deaf[[2]string{p.Node, one.Node}] = p.Deaf
+		}
+	}
+	for _, one := range all {
+		for _, p := range one.Peers {
+			missed := !p.Up && !deaf[[2]string{one.Node, p.Node}]
+			lost[p.Node] = lost[p.Node] || missed
+			reached[p.Node] = reached[p.Node] || p.Up || p.Deaf
 		}
 	}
 	maps.DeleteFunc(lost, func(node string, missed bool) bool { return !missed || reached[node] })

@@ -31,6 +31,19 @@ func seeing(node, other string, up bool) snapshot.Report {
 	return snapshot.Report{Speaker: snapshot.Speaker{Node: node}, Peers: []snapshot.PeerReport{{Node: other, Up: up}}}
 }
 
+// deafTo is the report of a node that hears another, which does not hear it.
+func deafTo(node, other string) snapshot.Report {
+	r := seeing(node, other, false)
+	r.Peers[0].Deaf = true
+	return r
+}
+
+// join is a report with the peers of another of the same node.
+func join(a, b snapshot.Report) snapshot.Report {
+	a.Peers = append(a.Peers, b.Peers...)
+	return a
+}
+
 // foundBy is the report of a node that has found a stranger at addr.
 func foundBy(node, addr string, answered bool) snapshot.Report {
 	r := snapshot.Report{Speaker: snapshot.Speaker{Node: node}}
@@ -66,6 +79,12 @@ func TestAnnounced(t *testing.T) {
 			[]snapshot.Report{by("n1", 1, "192.0.2.1"), seeing("n2", "n1", false)}, "192.0.2.1 false Withdrawn"},
 		{"a node that another reaches is not lost", []func(*snapshot.Service){one},
 			[]snapshot.Report{by("n1", 1, "192.0.2.1"), seeing("n2", "n1", false), seeing("n3", "n1", true)}, "192.0.2.1 true Announced by n1"},
+		{"nor is one that another hears, though not the other way round", []func(*snapshot.Service){one},
+			[]snapshot.Report{by("n1", 1, "192.0.2.1"), deafTo("n2", "n1")}, "192.0.2.1 true Announced by n1"},
+		{"nor one that is missed by who is deaf to it", []func(*snapshot.Service){one},
+			[]snapshot.Report{join(by("n1", 1, "192.0.2.1"), deafTo("n1", "n2")), seeing("n2", "n1", false)}, "192.0.2.1 true Announced by n1"},
+		{"but one that is missed by another is", []func(*snapshot.Service){one, was(true, ReasonAnnounced)},
+			[]snapshot.Report{join(by("n1", 1, "192.0.2.1"), deafTo("n1", "n2")), seeing("n2", "n1", false), seeing("n3", "n1", false)}, "192.0.2.1 false Withdrawn"},
 		{"one that nobody answers for any more", []func(*snapshot.Service){one, was(true, ReasonAnnounced)}, []snapshot.Report{by("n1", 1)}, "192.0.2.1 false Withdrawn"},
 		{"and still not", []func(*snapshot.Service){one, was(false, Withdrawn)}, []snapshot.Report{by("n1", 1)}, "192.0.2.1 false Withdrawn"},
 		{"one that Herald has found in place was in use", []func(*snapshot.Service){one}, []snapshot.Report{}, "192.0.2.1 false Withdrawn"},

@@ -137,12 +137,17 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	said := loop.NewBell()
+	said, changed := loop.NewBell(), loop.NewBell()
 	wire := l2.Options{Log: log, Changed: said.Ring}
 	d.l2 = []*l2.Announcer{arp.New(wire), ndp.New(wire)}
+	var hears []string
 	d.peers = liveness.New(f.node, func(contacts map[string]snapshot.Contact) {
 		d.source.Meet(contacts)
 		said.Ring()
+		if now := liveness.Hears(contacts); !slices.Equal(now, hears) {
+			hears = now
+			changed.Ring() // those who do not hear it should read it soon
+		}
 	}, log)
 	d.report = &kube.Reporter{
 		Clients: clients, Node: f.node, Changed: said, Log: log,
@@ -151,7 +156,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	d.hello = &kube.Hello{
 		Client: clients.Core, Namespace: f.namespace, Node: f.node,
 		Facts: self,
-		Peers: d.source.Peers, Changed: loop.NewBell(), Log: log,
+		Peers: d.source.Peers, Changed: changed, Log: log,
 	}
 	d.damper.Ring = d.linksChanged
 	d.health.metrics = metrics(speakerMetrics{d.report.Facts, d.l2})
@@ -200,7 +205,7 @@ func (d *daemon) self(sp snapshot.Speaker) (snapshot.Speaker, error) {
 	}
 	defer h.Close()
 	links, err := l2.Links(h)
-	sp.BFD, sp.Links = true, d.damper.Mark(links, time.Now())
+	sp.BFD, sp.Hears, sp.Links = true, d.peers.Hears(), d.damper.Mark(links, time.Now())
 	return sp, err
 }
 
@@ -209,9 +214,13 @@ func (d *daemon) facts(sp snapshot.Speaker) (r snapshot.Report, err error) {
 	r.Speaker, err = d.self(sp)
 	for node, s := range d.peers.Sessions() {
 		p := snapshot.PeerReport{
-			Node: node, Addr: s.Addr, State: s.State.String(), Up: s.State == bfd.Up, Since: s.Since, Losses: s.Losses,
+			Node: node, Addr: s.Addr, State: s.State.String(), Up: s.State == bfd.Up, Deaf: s.Contact == snapshot.Deaf, Since: s.Since, Losses: s.Losses,
 		}
-		if !p.Up {
+		switch {
+		case p.Up:
+		case p.Deaf:
+			p.Err = cmp.Or(s.Err, "it does not hear us, and we hear it")
+		default:
 			p.Err = cmp.Or(s.Err, s.Diag.String())
 		}
 		r.Peers = append(r.Peers, p)

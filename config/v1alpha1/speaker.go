@@ -108,6 +108,10 @@ type SpeakerPeer struct {
 	//
 	// +optional
 	Since metav1.Time `json:"since,omitzero"`
+	// Deaf is whether it is heard, and does not hear this one.
+	//
+	// +optional
+	Deaf bool `json:"deaf,omitempty"`
 	// Losses is how often the session was lost.
 	//
 	// +optional

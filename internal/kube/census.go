@@ -80,10 +80,21 @@ func (c *census) judge(now time.Time) (changed bool) {
 func (c *census) judgeLocked(now time.Time) (changed bool) {
 	next := c.peers.judge(now)
 	changed = !equalSpeakers(next.alive, c.last.alive) || !equalSpeakers(next.lost, c.last.lost)
+	c.tell(next)
 	if changed { // who has the last one may tell by its place that it is the same
 		c.last = next
 	}
 	return changed
+}
+
+// tell logs to whom this node has become deaf.
+func (c *census) tell(next judgement) {
+	for _, sp := range next.alive {
+		was := slices.ContainsFunc(c.last.alive, func(o snapshot.Speaker) bool { return o.Node == sp.Node && o.Unheard })
+		if sp.Unheard && !was {
+			c.log.Warn("a speaker hears us, and we do not hear it: nothing is taken from it", "of", sp.Node)
+		}
+	}
 }
 
 func equalSpeakers(a, b []snapshot.Speaker) bool {
@@ -92,6 +103,7 @@ func equalSpeakers(a, b []snapshot.Speaker) bool {
 	}
 	return slices.EqualFunc(a, b, func(x, y snapshot.Speaker) bool {
 		return x.Node == y.Node && x.DataPath == y.DataPath && x.Leaving == y.Leaving && x.Stale == y.Stale && x.BFD == y.BFD &&
+			x.Deaf == y.Deaf && x.Unheard == y.Unheard &&
 			slices.EqualFunc(x.Links, y.Links, sameLink) &&
 			slices.Equal(x.Tunnels, y.Tunnels) && slices.Equal(x.Lacks, y.Lacks)
 	})

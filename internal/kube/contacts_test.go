@@ -34,6 +34,12 @@ func (s *peersStory) judged() string {
 			if sp.Stale {
 				name += "(stale)"
 			}
+			if sp.Deaf {
+				name += "(deaf)"
+			}
+			if sp.Unheard {
+				name += "(unheard)"
+			}
 			names = append(names, name)
 		}
 		return strings.Join(names, " ")
@@ -45,7 +51,7 @@ func (s *peersStory) judged() string {
 // A Lease is silent for three seconds before its speaker is lost. What a BFD
 // session says counts for more; where there never was one, the Lease does.
 func TestWhatASessionSaysCounts(t *testing.T) {
-	const reached, lost, left, untried = snapshot.Reached, snapshot.Lost, snapshot.Left, snapshot.Untried
+	const reached, lost, left, untried, deaf = snapshot.Reached, snapshot.Lost, snapshot.Left, snapshot.Untried, snapshot.Deaf
 	tests := []struct {
 		name string
 		play func(*peersStory)
@@ -82,6 +88,17 @@ func TestWhatASessionSaysCounts(t *testing.T) {
 			s.pass(2, "n1")
 		}, "n1 n2 n4 | n3"},
 
+		{"who is deaf is alive though his Lease is silent", func(s *peersStory) { s.meet("n2", deaf); s.pass(10, "n1") }, "n1 n2(deaf) | "},
+		{"until he hears us", func(s *peersStory) { s.meet("n2", deaf); s.meet("n2", reached) }, "n1 n2 | "},
+		{"or is lost", func(s *peersStory) { s.meet("n2", deaf); s.meet("n2", lost) }, "n1 | n2"},
+		{"or goes", func(s *peersStory) { s.meet("n2", deaf); s.leave("n2") }, "n1 n2(leaving)(deaf) | "},
+		{"who is lost and says that he hears us is alive: we are deaf", func(s *peersStory) { s.meet("n2", lost); s.hears("n2", "n0", "n1") }, "n1 n2(unheard) | "},
+		{"for as long as his Lease", func(s *peersStory) { s.meet("n2", lost); s.hears("n2", "n1"); s.pass(2, "n1") }, "n1 n2(unheard) | "},
+		{"and is lost with it", func(s *peersStory) { s.meet("n2", lost); s.hears("n2", "n1"); s.pass(3, "n1") }, "n1 | n2(unheard)"},
+		{"or when he says so no more", func(s *peersStory) { s.meet("n2", lost); s.hears("n2", "n1"); s.renew("n2") }, "n1 | n2"},
+		{"that he hears another says nothing", func(s *peersStory) { s.meet("n2", lost); s.hears("n2", "n3") }, "n1 | n2"},
+		{"who was never tried and says that he hears us is not heard", func(s *peersStory) { s.hears("n2", "n1") }, "n1 n2(unheard) | "},
+		{"who is reached is heard, whatever he says", func(s *peersStory) { s.meet("n2", reached); s.hears("n2", "n1") }, "n1 n2 | "},
 		{"before the first judgement nothing counts", func(s *peersStory) {
 			*s = *story(s.t)
 			s.renew("n2", "n3")
@@ -124,6 +141,9 @@ func TestWhatASessionSaysCountsWithoutTheAPI(t *testing.T) {
 		{"and is back when he is reached", func(s *peersStory) { s.meet("n2", left); s.meet("n2", reached) }, "n1 n2 n4 | n3"},
 		{"who was lost may be found to have left", func(s *peersStory) { s.meet("n3", left) }, "n1 n2 n4 | n3(leaving)"},
 
+		{"who is deaf is alive", func(s *peersStory) { s.meet("n3", snapshot.Deaf); s.pass(100) }, "n1 n2 n3(deaf) n4 | "},
+		{"and who hears us, and was lost, was heard to say so too long ago", func(s *peersStory) { s.hears("n2", "n1"); s.meet("n2", lost) }, "n1 n4 | n2 n3"},
+
 		{"back at the API: who is lost stays so", func(s *peersStory) { s.meet("n2", lost); s.pass(5); s.pass(1, "n1", "n4") }, "n1 n4 | n2 n3"},
 		{"who is reached stays alive", func(s *peersStory) { s.meet("n3", reached); s.pass(5); s.pass(9, "n1", "n4") }, "n1 n3 n4 | n2"},
 		{"others have the time of a Lease", func(s *peersStory) { s.meet("n2", lost); s.pass(5); s.pass(2, "n1") }, "n1 n4 | n2 n3"},
@@ -159,14 +179,16 @@ func TestJudgementsAreConsistent(t *testing.T) {
 		s, rnd := story(t), rand.New(rand.NewPCG(seed, 1))
 		for step := range 300 {
 			node := []string{"n1", "n2", "n3", "n4"}[rnd.IntN(4)]
-			switch rnd.IntN(6) {
+			switch rnd.IntN(7) {
+			case 6:
+				s.hears(node, "n1")
 			case 0, 1:
 				s.renew(node)
 			case 2:
 				s.leave(node)
 			case 3:
 				if node != "n1" {
-					s.meet(node, snapshot.Contact(rnd.IntN(4)))
+					s.meet(node, snapshot.Contact(rnd.IntN(5)))
 				}
 			case 4:
 				s.after(time.Duration(rnd.IntN(4000)) * time.Millisecond)
@@ -185,12 +207,12 @@ func TestJudgementsAreConsistent(t *testing.T) {
 				if among(j.lost, sp) {
 					t.Fatalf("seed %d, step %d: %s is alive and lost", seed, step, sp.Node)
 				}
-				if s.p.judged && s.p.contacts[sp.Node] == snapshot.Lost {
+				if s.p.judged && s.p.contacts[sp.Node] == snapshot.Lost && !sp.Unheard {
 					t.Fatalf("seed %d, step %d: %s is alive, though his session is lost", seed, step, sp.Node)
 				}
 			}
 			for _, sp := range j.lost {
-				if s.p.judged && s.p.contacts[sp.Node] == snapshot.Reached {
+				if c := s.p.contacts[sp.Node]; s.p.judged && (c == snapshot.Reached || c == snapshot.Deaf) {
 					t.Fatalf("seed %d, step %d: %s is lost, though he is reached", seed, step, sp.Node)
 				}
 			}

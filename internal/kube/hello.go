@@ -140,7 +140,7 @@ func (h *Hello) create(ctx context.Context) (*coordinationv1.Lease, error) {
 }
 
 func (h *Hello) fill(l *coordinationv1.Lease, facts snapshot.Speaker, every time.Duration) error {
-	say := hello{DataPath: facts.DataPath, Leaving: h.leaving.Load(), Tunnels: facts.Tunnels, Lacks: facts.Lacks, BFD: facts.BFD}
+	say := hello{DataPath: facts.DataPath, Leaving: h.leaving.Load(), Tunnels: facts.Tunnels, Lacks: facts.Lacks, BFD: facts.BFD, Hears: facts.Hears}
 	for _, link := range facts.Links {
 		say.Links = append(say.Links, helloLink{Name: link.Name, MAC: net.HardwareAddr(link.MAC[:]).String(), Prefixes: link.Prefixes, Unsteady: link.Unsteady})
 	}

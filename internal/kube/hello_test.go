@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,7 +35,7 @@ func greeting(t *testing.T, d time.Duration, play func(*fake.Clientset, *Hello))
 				DataPath: "nft", BFD: true, Links: []snapshot.Link{
 					{Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 0xa1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}, Unsteady: true},
 				},
-				Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"},
+				Tunnels: []netip.Addr{mustAddr("192.0.2.1"), mustAddr("2001:db8::1")}, Lacks: []string{"no scheduler mh"}, Hears: []string{"n7"},
 			}, nil
 		},
 		Peers: func() int { return 3 }, Changed: loop.NewBell(), Log: slog.New(slog.DiscardHandler),
@@ -79,7 +80,7 @@ func TestHelloIsWhatPeersRead(t *testing.T) {
 		start := time.Now()
 		client := greeting(t, 10500*time.Millisecond, nothing)
 		l, h := said(t, client)
-		if h.DataPath != "nft" || h.Leaving || !h.BFD || len(h.Links) != 1 || h.Links[0].MAC != "02:00:00:00:00:a1" {
+		if h.DataPath != "nft" || h.Leaving || !h.BFD || !slices.Equal(h.Hears, []string{"n7"}) || len(h.Links) != 1 || h.Links[0].MAC != "02:00:00:00:00:a1" {
 			t.Errorf("it says %+v", h)
 		}
 		if l.Labels[labelComponent] != componentSpeaker || len(l.OwnerReferences) != 1 || l.OwnerReferences[0].UID != "node-uid" {

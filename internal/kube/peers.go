@@ -25,6 +25,7 @@ type hello struct {
 	Tunnels  []netip.Addr `json:"tunnels,omitempty"`
 	Lacks    []string     `json:"lacks,omitempty"`
 	BFD      bool         `json:"bfd,omitempty"`
+	Hears    []string     `json:"hears,omitempty"`
 }
 
 type helloLink struct {
@@ -35,7 +36,7 @@ type helloLink struct {
 }
 
 func (h hello) speaker(node string) snapshot.Speaker {
-	sp := snapshot.Speaker{Node: node, DataPath: h.DataPath, Leaving: h.Leaving, Lacks: h.Lacks, BFD: h.BFD}
+	sp := snapshot.Speaker{Node: node, DataPath: h.DataPath, Leaving: h.Leaving, Lacks: h.Lacks, BFD: h.BFD, Hears: h.Hears}
 	for _, a := range h.Tunnels {
 		if a.IsValid() { // "" is read without an error
 			sp.Tunnels = append(sp.Tunnels, a)
@@ -53,7 +54,8 @@ func (h hello) speaker(node string) snapshot.Speaker {
 
 // peers judges which speakers are alive and which are lost: by their BFD
 // sessions, and where there never was one, by when their Leases were last seen to
-// change. Only this node's own clock counts, so clocks that disagree do no
+// change. Where it is only this node that does not hear the other, by what the other
+// says, the Lease counts as well. Only this node's own clock counts, so clocks that disagree do no
 // harm. Times are arguments; it is not safe for concurrent use.
 //
 // A node that does not see its own Lease being renewed is cut off from the
@@ -143,25 +145,12 @@ func (p *peers) judge(now time.Time) judgement {
 		p.grace(now)
 	}
 	var next judgement
-	for _, peer := range p.known {
-		silent := now.Sub(peer.seen)
-		switch sp := peer.speaker; p.contacts[sp.Node] {
-		case snapshot.Reached:
+	for _, known := range p.known {
+		if sp, alive := p.find(known, now); alive {
 			next.alive = append(next.alive, sp)
-			continue
-		case snapshot.Lost:
-			sp.Stale = silent >= peer.ttl+staleAfter
+		} else {
 			next.lost = append(next.lost, sp)
-			continue
-		case snapshot.Left:
-			peer.speaker.Leaving = true
 		}
-		if silent < peer.ttl {
-			next.alive = append(next.alive, peer.speaker)
-			continue
-		}
-		peer.speaker.Stale = silent >= peer.ttl+staleAfter
-		next.lost = append(next.lost, peer.speaker)
 	}
 	next.alive, next.lost = byNode(next.alive), byNode(next.lost)
 	next.lost = slices.DeleteFunc(next.lost, func(sp snapshot.Speaker) bool { return among(next.alive, sp) })
@@ -169,13 +158,40 @@ func (p *peers) judge(now time.Time) judgement {
 	return next
 }
 
+// find returns how a speaker is: what its session says counts for more than its
+// Lease.
+func (p *peers) find(known peer, now time.Time) (sp snapshot.Speaker, alive bool) {
+	sp = known.speaker
+	contact, silent := p.contacts[sp.Node], now.Sub(known.seen)
+	sp.Deaf, sp.Unheard = contact == snapshot.Deaf, p.unheardBy(sp, contact)
+	sp.Leaving = sp.Leaving || contact == snapshot.Left
+	switch {
+	case contact == snapshot.Reached, contact == snapshot.Deaf:
+		return sp, true
+	case contact == snapshot.Lost && !sp.Unheard: // however fresh its Lease is
+	case silent < known.ttl:
+		return sp, true
+	}
+	sp.Stale = silent >= known.ttl+staleAfter
+	return sp, false
+}
+
+// unheardBy is whether a speaker says that it hears this node, which does not hear
+// it. It should know: it is this node that is deaf, and the other is well for as
+// long as its Lease is.
+func (p *peers) unheardBy(sp snapshot.Speaker, contact snapshot.Contact) bool {
+	return (contact == snapshot.Lost || contact == snapshot.Untried) && slices.Contains(sp.Hears, p.self)
+}
+
 // cutOff is the last judgement as far as nothing else is known by now.
 func (p *peers) cutOff() judgement {
 	var next judgement
 	put := func(list []snapshot.Speaker, to *[]snapshot.Speaker) {
 		for _, sp := range list {
-			switch p.contacts[sp.Node] {
-			case snapshot.Reached:
+			contact := p.contacts[sp.Node]
+			sp.Deaf, sp.Unheard = contact == snapshot.Deaf, false
+			switch contact {
+			case snapshot.Reached, snapshot.Deaf:
 				sp.Leaving, sp.Stale = false, false
 				next.alive = append(next.alive, sp)
 			case snapshot.Lost:

@@ -80,6 +80,17 @@ func (s *peersStory) leave(node string) {
 	}
 }
 
+// hears renews the Lease of a node that hears others, and is not heard by them.
+func (s *peersStory) hears(node string, others ...string) {
+	s.t.Helper()
+	s.n++
+	l := lease(node, s.n)
+	l.Annotations[annotationSpeaker] = fmt.Sprintf(`{"dataPath":"ipvs","hears":["%s"]}`, strings.Join(others, `","`))
+	if err := s.p.observe(l, s.now); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // pass lets so many seconds go by, in each of which nodes renew their Leases.
 func (s *peersStory) pass(seconds int, nodes ...string) {
 	s.t.Helper()
@@ -285,6 +296,7 @@ func TestACensusRingsForNews(t *testing.T) {
 		{"another one is", `{"tunnels":["192.0.2.1"]}`, `{"tunnels":["192.0.2.2"]}`, true},
 		{"a hardware address is", `{"links":[{"name":"eth0"}]}`, `{"links":[{"name":"eth0","mac":"02:00:00:00:00:01"}]}`, true},
 		{"speaking BFD is", `{}`, `{"bfd":true}`, true},
+		{"that it hears one that does not hear it is not, to others", `{}`, `{"hears":["n2"]}`, false},
 		{"what the kernel lacks is", `{}`, `{"lacks":["no mh"]}`, true},
 		{"a field of a later version is not", `{}`, `{"later":1}`, false},
 		{"no address is no end of a tunnel", `{}`, `{"tunnels":[""]}`, false},
@@ -315,7 +327,7 @@ func TestACensusRingsForNews(t *testing.T) {
 	for _, step := range []struct {
 		says  snapshot.Contact
 		rings bool
-	}{{snapshot.Lost, false}, {snapshot.Reached, true}, {snapshot.Reached, false}, {snapshot.Left, true}, {snapshot.Lost, true}} {
+	}{{snapshot.Lost, false}, {snapshot.Reached, true}, {snapshot.Reached, false}, {snapshot.Left, true}, {snapshot.Lost, true}, {snapshot.Deaf, true}, {snapshot.Reached, true}} {
 		if got := c.meet(map[string]snapshot.Contact{"n2": step.says}, now); got != step.rings {
 			t.Errorf("n2, which is silent, has contact %d: it rings: %t", step.says, got)
 		}

@@ -153,7 +153,7 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 		}
 		out.Peers = append(out.Peers, v1alpha1.SpeakerPeer{
 			Node: p.Node, Address: p.Addr.String(), State: p.State, Since: metav1.NewTime(p.Since.UTC().Truncate(time.Second)),
-			Losses: int32(p.Losses), Error: p.Err,
+			Deaf: p.Deaf, Losses: int32(p.Losses), Error: p.Err,
 		})
 	}
 	out.Reached = fmt.Sprintf("%d/%d", up, len(in.Peers))
@@ -176,7 +176,7 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 func readReport(s *v1alpha1.SpeakerStatus) snapshot.Report {
 	out := snapshot.Report{Speaker: snapshot.Speaker{Node: s.Name, DataPath: s.Status.DataPath, Lacks: s.Status.Lacks}}
 	for _, p := range s.Status.Peers {
-		out.Peers = append(out.Peers, snapshot.PeerReport{Node: p.Node, State: p.State, Up: p.State == peerUp})
+		out.Peers = append(out.Peers, snapshot.PeerReport{Node: p.Node, State: p.State, Up: p.State == peerUp, Deaf: p.Deaf})
 	}
 	for _, a := range s.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil {

@@ -23,18 +23,19 @@ func TestAReportIsReadAsItWasWritten(t *testing.T) {
 		Peers: []snapshot.PeerReport{
 			{Node: "n2", Addr: netip.MustParseAddr("192.0.2.12"), State: bfd.Up.String(), Up: true, Since: at},
 			{Node: "n3", Addr: netip.MustParseAddr("192.0.2.13"), State: bfd.Down.String(), Since: at, Losses: 2, Err: "no answer"},
+			{Node: "n4", Addr: netip.MustParseAddr("192.0.2.14"), State: bfd.Init.String(), Deaf: true, Since: at, Err: "deaf"},
 		},
 		Answers:   []snapshot.Answer{{Addr: addr, Link: "eth0", Since: at}},
 		Conflicts: []snapshot.Conflict{{Addr: addr.Next(), Link: "eth0", MAC: "02:00:00:00:00:66", Since: at.Truncate(time.Second)}},
 	}
 	written := reportOf(said)
-	if written.Reached != "1/2" || written.Announced != 1 || written.Conflicted != 1 || written.Links[0].MAC != "02:00:00:00:00:01" {
+	if written.Reached != "1/3" || written.Announced != 1 || written.Conflicted != 1 || written.Links[0].MAC != "02:00:00:00:00:01" {
 		t.Errorf("written %+v", written)
 	}
 	got := readReport(&v1alpha1.SpeakerStatus{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: written})
 	want := snapshot.Report{
 		Speaker:   snapshot.Speaker{Node: "n1", DataPath: "ipvs", Lacks: []string{"tunnels"}},
-		Peers:     []snapshot.PeerReport{{Node: "n2", State: "up", Up: true}, {Node: "n3", State: "down"}},
+		Peers:     []snapshot.PeerReport{{Node: "n2", State: "up", Up: true}, {Node: "n3", State: "down"}, {Node: "n4", State: "init", Deaf: true}},
 		Answers:   said.Answers,
 		Conflicts: said.Conflicts,
 	}

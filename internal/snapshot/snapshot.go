@@ -248,6 +248,12 @@ type Speaker struct {
 	Dead bool
 	// BFD is whether it keeps BFD sessions with the others.
 	BFD bool
+	// Hears are the nodes that it hears and that do not hear it, sorted.
+	Hears []string
+	// Deaf is whether it does not hear this node, which hears it. Unheard is
+	// the other way round, as it has said itself. Both are alive: the fault is
+	// between the two.
+	Deaf, Unheard bool
 }
 
 // A Report is what a speaker says of how it is.
@@ -264,6 +270,7 @@ type PeerReport struct {
 	Addr   netip.Addr
 	State  string
 	Up     bool
+	Deaf   bool // it is heard, and does not hear this one
 	Since  time.Time
 	Losses int
 	Err    string // while it is not up
@@ -296,6 +303,7 @@ const (
 	Reached                // it answers
 	Lost                   // it did, and does not any more
 	Left                   // it has said that it goes
+	Deaf                   // it did, is heard still, and does not hear us
 )
 
 // A Link is a network interface that can announce.

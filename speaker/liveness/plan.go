@@ -88,7 +88,9 @@ func near(links []snapshot.Link, addr netip.Addr) bool {
 }
 
 // Contacts returns what sessions say of the nodes in plan. last is what they
-// said before: who has left is not lost when he goes.
+// said before: who has left is not lost when he goes. Who goes on to say that he is
+// down is heard, and does not hear us: if he did he would not stay so (RFC 5880
+// §6.8.6).
 func Contacts(plan map[string]bfd.Peer, sessions map[netip.Addr]bfd.Status, last map[string]snapshot.Contact) map[string]snapshot.Contact {
 	contacts := make(map[string]snapshot.Contact, len(plan))
 	for node, peer := range plan {
@@ -99,9 +101,22 @@ func Contacts(plan map[string]bfd.Peer, sessions map[netip.Addr]bfd.Status, last
 			contacts[node] = snapshot.Reached
 		case s.RemoteState == bfd.AdminDown || last[node] == snapshot.Left:
 			contacts[node] = snapshot.Left
+		case s.RemoteDiscriminator != 0 && s.RemoteState == bfd.Down: // forgotten, once nothing comes
+			contacts[node] = snapshot.Deaf
 		default:
 			contacts[node] = snapshot.Lost
 		}
 	}
 	return contacts
+}
+
+// Hears returns the nodes that are heard and do not hear this one, sorted.
+func Hears(contacts map[string]snapshot.Contact) (deaf []string) {
+	for node, c := range contacts {
+		if c == snapshot.Deaf {
+			deaf = append(deaf, node)
+		}
+	}
+	slices.Sort(deaf)
+	return deaf
 }

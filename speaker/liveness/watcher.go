@@ -99,6 +99,8 @@ func (w *Watcher) report() {
 			w.log.Info("a speaker does not answer any more", "of", node)
 		case is == snapshot.Left:
 			w.log.Info("a speaker leaves", "of", node)
+		case is == snapshot.Deaf:
+			w.log.Warn("a speaker does not hear us, and we hear it: nothing moves", "of", node)
 		case is == snapshot.Reached && was != snapshot.Untried:
 			w.log.Info("a speaker answers again", "of", node)
 		}
@@ -114,15 +116,23 @@ func (w *Watcher) Sessions() map[string]Session {
 	defer w.mu.Unlock()
 	now, all := w.server.Sessions(), make(map[string]Session, len(w.plan))
 	for node, peer := range w.plan {
-		all[node] = Session{peer.Addr, now[peer.Addr]}
+		all[node] = Session{peer.Addr, w.contacts[node], now[peer.Addr]}
 	}
 	return all
 }
 
 // A Session is a BFD session with the speaker of another node.
 type Session struct {
-	Addr netip.Addr
+	Addr    netip.Addr
+	Contact snapshot.Contact // as last told
 	bfd.Status
+}
+
+// Hears is [Hears] of what was told last.
+func (w *Watcher) Hears() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Hears(w.contacts)
 }
 
 // Leave tells the others that this speaker goes, on purpose.
