@@ -45,6 +45,9 @@ type Peer struct {
 	Alive bool
 	// Leaving is whether it wants to be relieved of what it announces.
 	Leaving bool
+	// Deaf is whether it does not hear this node, as far as that knows: what it
+	// takes, it has asked for without hearing the answer.
+	Deaf bool
 }
 
 // An Announcer tells the network what a node announces.

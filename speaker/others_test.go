@@ -67,6 +67,8 @@ func TestOthers(t *testing.T) {
 				s.Config.Pools[0].Steer = config.SteerServiceProxy
 				speakerOf(s, winner).DataPath, nodeOf(s, winner).Excluded = "", "a label"
 			}, []string{n1, n2}},
+		{"who is not heard is not waited for: nobody would hear that he has it",
+			func(s *snapshot.Snapshot) { speakerOf(s, winner).Unheard = true }, nil},
 		{"whose link is gone does not",
 			func(s *snapshot.Snapshot) { speakerOf(s, winner).Links = nil }, []string{n2}},
 		{"whose link the pool does not allow does not",
@@ -173,7 +175,9 @@ func TestPeers(t *testing.T) {
 		s.Lost = append(s.Lost, *speakerOf(s, node))
 		s.Speakers = speakersWithout(s, node)
 	}
-	peer := func(node string, alive, leaving bool, macs ...[6]byte) Peer { return Peer{node, macs, alive, leaving} }
+	peer := func(node string, alive, leaving bool, macs ...[6]byte) Peer {
+		return Peer{Node: node, MACs: macs, Alive: alive, Leaving: leaving}
+	}
 	n2, n3 := peer("n2", true, false, mac(2)), peer("n3", true, false, mac(3))
 	tests := []struct {
 		name string
@@ -191,6 +195,9 @@ func TestPeers(t *testing.T) {
 			[]Peer{peer("n2", true, true, mac(2)), n3}},
 		{"one that has not said its hardware addresses", func(s *snapshot.Snapshot) { speakerOf(s, "n3").Links[0].MAC = [6]byte{} },
 			[]Peer{n2, peer("n3", true, false)}},
+		{"one that does not hear us is alive", func(s *snapshot.Snapshot) { speakerOf(s, "n2").Deaf = true },
+			[]Peer{{Node: "n2", MACs: [][6]byte{mac(2)}, Alive: true, Deaf: true}, n3}},
+		{"and so is one that we do not hear", func(s *snapshot.Snapshot) { speakerOf(s, "n2").Unheard = true }, []Peer{n2, n3}},
 		{"one of several", func(s *snapshot.Snapshot) { speakerOf(s, "n3").Links[1].MAC = mac(9) },
 			[]Peer{n2, peer("n3", true, false, mac(3), mac(9))}},
 		{"also where nothing is announced", func(s *snapshot.Snapshot) { s.Services = nil }, []Peer{n2, n3}},

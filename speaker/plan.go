@@ -22,6 +22,10 @@ func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcemen
 	if i < 0 {
 		return plan
 	}
+	unheard := map[string]bool{}
+	for _, sp := range s.Speakers {
+		unheard[sp.Node] = sp.Unheard
+	}
 	all := contests(s, &s.Speakers[i])
 	for i, owner := range electAll(all) {
 		c := all[i]
@@ -30,6 +34,7 @@ func Plan(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Announcemen
 		case owner == me:
 			plan.Claims = append(plan.Claims, claim)
 			plan.terms(claim, c)
+		case unheard[owner]: // that he has it would not be heard
 		default:
 			plan.Others = append(plan.Others, claim)
 		}
@@ -63,7 +68,7 @@ func others(s snapshot.Snapshot, me string) []Peer {
 			if sp.Node == me {
 				continue
 			}
-			p := Peer{Node: sp.Node, Alive: alive, Leaving: sp.Leaving || drained[sp.Node]}
+			p := Peer{Node: sp.Node, Alive: alive, Leaving: sp.Leaving || drained[sp.Node], Deaf: sp.Deaf}
 			for _, l := range sp.Links {
 				if l.MAC != [6]byte{} { // it has not said
 					p.MACs = append(p.MACs, l.MAC)

@@ -190,6 +190,7 @@ type seat struct {
 type peer struct {
 	node           string
 	alive, leaving bool
+	deaf           bool // to us
 }
 
 // newClaims keeps the claims of want that p speaks for, and the seats of last.
@@ -224,7 +225,7 @@ func newClaims(p Protocol, want speaker.Announcements, last *claims) *claims {
 func (c *claims) meet(others []speaker.Peer, last *claims) {
 	now := make(map[string]peer, len(others))
 	for _, other := range others {
-		now[other.Node] = peer{other.Node, other.Alive, other.Leaving}
+		now[other.Node] = peer{other.Node, other.Alive, other.Leaving, other.Deaf}
 	}
 	for mac, was := range last.peers {
 		if p, ok := now[was.node]; ok {

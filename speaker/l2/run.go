@@ -180,11 +180,12 @@ func (r *run) pass() error {
 }
 
 // meet takes note of the other speakers. One that is back from the dead may have
-// been there all the time, and have answered for what we do.
+// been there all the time, and have answered for what we do; so may one that did not
+// hear us, and does now.
 func (r *run) meet(live *claims, now time.Time) {
 	lost := false
 	for mac, other := range live.peers {
-		if was, known := r.peers[mac]; known && !was.alive && other.alive {
+		if was, known := r.peers[mac]; known && other.alive && (!was.alive || was.deaf && !other.deaf) {
 			r.greetAll(now)
 		}
 		lost = lost || !other.alive

@@ -37,6 +37,9 @@ const (
 	cededPause                  = 500 * time.Millisecond
 	ceded, cededMax             = 5 * time.Second, 5 * time.Minute
 	cededFirstMin, cededFirstTo = 50 * time.Millisecond, 150 * time.Millisecond
+	// One that did not hear us answer, and has greeted it: until his greeting is
+	// over, which may be of several packets. It bounds what can come of them.
+	insistPause = 20 * time.Millisecond
 	// One that is left alone for as long as the pool says: should he fall silent,
 	// it is missed by this.
 	patientPause = 300 * time.Millisecond
@@ -185,11 +188,13 @@ func (r *run) spares(t *tenure, now time.Time) bool {
 func (r *run) contested(p *port, addr netip.Addr, t *tenure, mac MAC, other peer, now time.Time) {
 	answersProbe := !t.asked.IsZero() && now.Sub(t.asked) < checkLength
 	switch {
-	case !t.elected:
+	case !t.elected, r.yielding.Load():
 		r.log.Debug("handed over", "addr", addr, "link", p.link.Name, "to", other.node)
 		t.seat.answers.Store(false)
 		r.moved = true
 		t.stage, t.due = waiting, time.Time{}
+	case other.deaf: // he has asked, and heard nothing
+		t.insist(now)
 	case !answersProbe: // he knows of us, and takes it
 		r.cede(p, addr, t, mac, now)
 	case r.prevails(addr, other):
@@ -198,6 +203,15 @@ func (r *run) contested(p *port, addr netip.Addr, t *tenure, mac MAC, other peer
 	default:
 		r.cede(p, addr, t, mac, now)
 		r.doubt(now)
+	}
+}
+
+// insist greets again what a speaker has taken that did not hear us answer: he knows
+// nothing. It is a whole burst, for he is in the middle of his, and clients may not
+// believe us within a second of believing him.
+func (t *tenure) insist(now time.Time) {
+	if t.sent > 0 { // or else one is about to begin
+		t.sent, t.due = 0, now.Add(insistPause)
 	}
 }
 

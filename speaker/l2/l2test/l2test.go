@@ -120,6 +120,7 @@ func Run(t *testing.T, l Language) {
 		{"who was absent asks anew", Language.absentAsksAnew},
 		{"who is not elected any more goes on until a peer has it", Language.goesOnUntilAPeerHasIt},
 		{"who is elected gives up what a peer takes", Language.givesUpWhatAPeerTakes},
+		{"what a peer takes that does not hear us is kept", Language.keepsWhatTheDeafTake},
 		{"what was handed over comes back", Language.comesBack},
 		{"peer that is back is told everything", Language.peerThatIsBackIsTold},
 		{"of two that were parted the right one stays", Language.partedFindEachOther},

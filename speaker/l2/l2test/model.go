@@ -113,7 +113,7 @@ func (m *model) round() {
 func (m *model) disturb() {
 	h := m.hosts[m.rnd.IntN(len(m.hosts))]
 	i := h.index
-	switch m.rnd.IntN(7) {
+	switch m.rnd.IntN(8) {
 	case 0, 1:
 		if m.truth.alive[i] {
 			m.tell("%s dies", h.node)
@@ -125,6 +125,10 @@ func (m *model) disturb() {
 		m.tell("%s starts", h.node)
 		m.happens(true, func(w *world) { w.alive[i] = true })
 		m.belief[i] = m.truth.clone()
+		if i == m.truth.deaf { // before it knows the cluster, others have heard of it
+			clear(m.belief[i].wanted)
+			m.hears(news{time.Now().Add(missed + differs), h, false, func(w *world) { w.wanted = slices.Clone(m.truth.wanted) }})
+		}
 		m.start(h)
 	case 2, 3:
 		sides := make([]int, len(m.hosts)) // healed
@@ -148,19 +152,53 @@ func (m *model) disturb() {
 		m.happens(false, func(w *world) { w.wanted[n] = wanted })
 	case 6:
 		m.misjudge(h, m.hosts[m.rnd.IntN(len(m.hosts))])
+	case 7:
+		m.deafens(h)
 	}
 }
 
-// misjudge has a host take another for dead, for a while and for itself alone.
+// deafens has a host hear nobody any more, or the one that is deaf hear again. It
+// takes all others for dead, until it is told that they hear it.
+func (m *model) deafens(h *host) {
+	deaf := -1
+	if m.truth.deaf < 0 {
+		deaf = h.index
+	}
+	m.tell("deaf is %d", deaf)
+	m.deafen(deaf)
+	m.happens(true, func(w *world) { w.deaf = deaf })
+	if deaf < 0 || h.a == nil {
+		return
+	}
+	alone := time.Now().Add(missed + differs)
+	told := alone.Add(time.Duration(m.rnd.Int64N(int64(settles / 4))))
+	m.hears(
+		news{alone, h, true, func(w *world) {
+			clear(w.alive)
+			w.alive[deaf], w.deaf = true, -1
+		}},
+		news{told, h, true, func(w *world) { w.alive, w.deaf = slices.Clone(m.truth.alive), m.truth.deaf }})
+}
+
+// misjudge has a host take another for dead, for a while and for itself alone. From
+// one that is deaf it is what that has heard of him: it takes him for dead as well.
 func (m *model) misjudge(h, other *host) {
 	if h.a == nil || h == other {
 		return
 	}
 	m.tell("%s misses %s", h.node, other.node)
 	now := time.Now()
+	until := now.Add(time.Duration(m.rnd.Int64N(int64(settles / 4))))
+	m.misses(h, other, now, until)
+	if other.index == m.truth.deaf && other.a != nil {
+		m.misses(other, h, now.Add(differs), until.Add(differs))
+	}
+}
+
+func (m *model) misses(h, other *host, from, until time.Time) {
 	m.hears(
-		news{now, h, true, func(w *world) { w.alive[other.index] = false }},
-		news{now.Add(time.Duration(m.rnd.Int64N(int64(settles / 4)))), h, true, func(w *world) { w.alive[other.index] = m.truth.alive[other.index] }})
+		news{from, h, true, func(w *world) { w.alive[other.index] = false }},
+		news{until, h, true, func(w *world) { w.alive[other.index] = m.truth.alive[other.index] }})
 }
 
 // start runs a host that believes what it should.

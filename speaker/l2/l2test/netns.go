@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/herald-lb/herald/internal/nettest"
+	"github.com/herald-lb/herald/speaker"
 	"github.com/herald-lb/herald/speaker/l2"
 )
 
@@ -29,6 +30,7 @@ func RunKernel(t *testing.T, l Language) {
 		{"filter holds back the noise", Language.filterHoldsBackTheNoise},
 		{"link above is a link of its own", Language.linkAbove},
 		{"link is greeted again", Language.linkIsGreetedAgain},
+		{"what is taken by who does not hear us is kept", Language.keptFromTheDeaf},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { tt.test(l, t) })
@@ -181,6 +183,29 @@ func (l Language) kernelKeepsThePromises(t *testing.T) {
 	}
 	if markers < 20 {
 		t.Errorf("only %d promises were put to the test", markers)
+	}
+}
+
+// Who does not hear us answer has not heard that there is an owner. The owner stays,
+// and says so again.
+func (l Language) keptFromTheDeaf(t *testing.T) {
+	t.Parallel()
+	p := l.NewPair(t)
+	us, them := MACOf(t, p.Node, "eth0"), MACOf(t, p.Client, "eth0")
+	p.Sync(t, "eth0 10")
+	for range 5 {
+		l.greeted(t, p.Ear, us, 10)
+	}
+	want := l.besides(speaker.Peer{Alive: true, Deaf: true}, "eth0 10")
+	want.Peers[0].MACs = [][6]byte{them}
+	if err := p.Announcer.Sync(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		say(t, p.Ear, l.Claim(them, l.Addr(10)))
+		l.greeted(t, p.Ear, us, 10)
+		say(t, p.Ear, toward(us, l.Ask(them, l.Asker(1), l.Addr(10))))
+		l.until(t, p.Ear, l.Answer(us, them, l.Addr(10), l.Asker(1)))
 	}
 }
 

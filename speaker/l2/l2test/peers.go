@@ -151,25 +151,30 @@ func (l Language) comesBack(t *testing.T) {
 // for everything where this node was not heard.
 func (l Language) peerThatIsBackIsTold(t *testing.T) {
 	both := slices.Concat(l.Greeting(us, l.Addr(10)), l.Greeting(us, l.Addr(11)))
+	well, lost, deaf := speaker.Peer{Alive: true}, speaker.Peer{}, speaker.Peer{Alive: true, Deaf: true}
 	tests := []struct {
 		name      string
-		was, does bool
+		was, does speaker.Peer
 		says      []string
 	}{
-		{"who is back is greeted", false, true, both},
-		{"who was never away is not", true, true, nil},
-		{"nor who is lost", true, false, nil},
-		{"nor who still is", false, false, nil},
+		{"who is back is greeted", lost, well, both},
+		{"who was never away is not", well, well, nil},
+		{"nor who is lost", well, lost, nil},
+		{"nor who still is", lost, lost, nil},
+		{"who hears us again is", deaf, well, both},
+		{"who hears us no more is not", well, deaf, nil},
+		{"nor who hears us still not", deaf, deaf, nil},
+		{"who is back and does not hear us is, to no avail", lost, deaf, both},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a, f, _ := l.start(t, eth0)
-				announce(t, a, l.beside(tt.was, "eth0 10 11"))
+				announce(t, a, l.besides(tt.was, "eth0 10 11"))
 				pass(time.Minute)
 				c := f.on("eth0")
 				said := len(c.said())
-				announce(t, a, l.beside(tt.does, "eth0 10 11"))
+				announce(t, a, l.besides(tt.does, "eth0 10 11"))
 				if diff := cmp.Diff(tt.says, c.frames()[said:], equateEmpty); diff != "" {
 					t.Errorf("greetings (-want +got):\n%s", diff)
 				}

@@ -23,6 +23,7 @@ type segment struct {
 
 	mu    sync.Mutex
 	rnd   *rand.Rand
+	deaf  int                  // the host that hears no other; -1 for none
 	heard map[string]string    // who gave each answer to a client, as a frame
 	last  map[[2]int]time.Time // when the last frame of each host to each other comes in
 }
@@ -42,7 +43,7 @@ type host struct {
 
 // segment returns one with n hosts, none of which runs.
 func (l Language) segment(seed uint64, n int) *segment {
-	s := &segment{l: l, rnd: rand.New(rand.NewPCG(seed, 3)), heard: map[string]string{}, last: map[[2]int]time.Time{}}
+	s := &segment{l: l, deaf: -1, rnd: rand.New(rand.NewPCG(seed, 3)), heard: map[string]string{}, last: map[[2]int]time.Time{}}
 	for i := range n {
 		h := &host{
 			index: i, node: fmt.Sprintf("n%d", i+1),
@@ -65,7 +66,7 @@ func (s *segment) carry(from *host, frame []byte) {
 		return
 	}
 	for _, h := range s.hosts {
-		if h == from || h.side != from.side || to != h.link.MAC && !to.Group() {
+		if h == from || h.index == s.deaf || h.side != from.side || to != h.link.MAC && !to.Group() {
 			continue
 		}
 		way := [2]int{from.index, h.index}
@@ -82,10 +83,11 @@ func (s *segment) carry(from *host, frame []byte) {
 	}
 }
 
+// joined is whether what a host says comes to another.
 func (s *segment) joined(a, b *host) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return a.side == b.side
+	return a.side == b.side && b.index != s.deaf
 }
 
 // part puts each host on a side.
@@ -95,6 +97,13 @@ func (s *segment) part(sides ...int) {
 	for i, h := range s.hosts {
 		h.side = sides[i]
 	}
+}
+
+// deafen makes one host hear no other any more; -1 for none.
+func (s *segment) deafen(host int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = host
 }
 
 func (s *segment) heal() { s.part(make([]int, len(s.hosts))...) }

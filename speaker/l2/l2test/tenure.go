@@ -33,9 +33,15 @@ func (l Language) with(n *neighbour, f *fakeNetwork) {
 
 // beside is what n1 announces, where n2 at them is well or taken for dead.
 func (l Language) beside(alive bool, lines ...string) speaker.Announcements {
+	return l.besides(speaker.Peer{Alive: alive}, lines...)
+}
+
+// besides is what n1 announces, where n2 at them is as other says.
+func (l Language) besides(other speaker.Peer, lines ...string) speaker.Announcements {
 	w := l.want(lines...)
 	w.Node = "n1"
-	w.Peers = []speaker.Peer{{Node: "n2", MACs: [][6]byte{them}, Alive: alive}}
+	other.Node, other.MACs = "n2", [][6]byte{them}
+	w.Peers = []speaker.Peer{other}
 	return w
 }
 

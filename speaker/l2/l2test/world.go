@@ -15,6 +15,9 @@ type world struct {
 	may    []bool // be elected
 	serves []bool // could announce; who may does
 	wanted []bool
+	// deaf is who hears no other host, and is heard by all on its side; -1 for
+	// nobody.
+	deaf int
 }
 
 // numbered are the addresses that a world may want.
@@ -28,11 +31,11 @@ var terms = map[int]speaker.Terms{
 
 func newWorld(hosts int) world {
 	yes := func(n int) []bool { return slices.Repeat([]bool{true}, n) }
-	return world{yes(hosts), make([]int, hosts), yes(hosts), yes(hosts), yes(len(numbered))}
+	return world{yes(hosts), make([]int, hosts), yes(hosts), yes(hosts), yes(len(numbered)), -1}
 }
 
 func (w world) clone() world {
-	return world{slices.Clone(w.alive), slices.Clone(w.side), slices.Clone(w.may), slices.Clone(w.serves), slices.Clone(w.wanted)}
+	return world{slices.Clone(w.alive), slices.Clone(w.side), slices.Clone(w.may), slices.Clone(w.serves), slices.Clone(w.wanted), w.deaf}
 }
 
 // hears is whether a host that is alive hears another.
@@ -58,6 +61,7 @@ func (w world) elected(l Language, hosts []*host, h *host, n int) string {
 func (s *segment) plan(h *host, w world) speaker.Announcements {
 	plan := speaker.Announcements{Node: h.node, Terms: map[speaker.Claim]speaker.Terms{}, Peers: s.peersOf(h, func(o *host) bool { return w.hears(h, o) })}
 	for i := range plan.Peers { // who may not is drained
+		plan.Peers[i].Deaf = plan.Peers[i].Alive && w.deaf >= 0 && plan.Peers[i].Node == s.hosts[w.deaf].node
 		plan.Peers[i].Leaving = slices.ContainsFunc(s.hosts, func(o *host) bool { return o.node == plan.Peers[i].Node && !w.may[o.index] })
 	}
 	for _, n := range numbered {
@@ -70,7 +74,7 @@ func (s *segment) plan(h *host, w world) speaker.Announcements {
 				plan.Terms[claim] = t
 			}
 		default:
-			if w.serves[h.index] {
+			if w.serves[h.index] && w.deaf != h.index { // it would not hear that he has it
 				plan.Others = append(plan.Others, claim)
 			}
 		}
