@@ -104,43 +104,6 @@ func TestAllSpeakersRestartedAtOnceLeaveOneOwner(t *testing.T) {
 	w.end(time.Time{})
 }
 
-// One that hears no other speaker cannot be told from one that is dead, by those
-// whom it does not hear, and the other way round: both sides may answer as long as
-// it lasts. What must hold: somebody always does, and afterwards one does.
-func TestASpeakerThatIsDeafToOthersIsOneOfThemAgainAfterwards(t *testing.T) {
-	oneWay(t, func(w *watched, owner *lab.Node, others []lab.Machine) {
-		w.Block(others, []lab.Machine{owner})
-	})
-}
-
-func TestASpeakerThatOthersDoNotHearIsOneOfThemAgainAfterwards(t *testing.T) {
-	oneWay(t, func(w *watched, owner *lab.Node, others []lab.Machine) {
-		w.Block([]lab.Machine{owner}, others)
-	})
-}
-
-// oneWay is the story of frames between an owner and the other nodes that are
-// lost in one direction. The client hears everybody.
-func oneWay(t *testing.T, block func(w *watched, owner *lab.Node, others []lab.Machine)) {
-	w := watching(t, few, lab.Options{})
-	owners := w.owned()
-	owner := owners[w.addrs[0]]
-	w.begin("one way only")
-	block(w, owner, w.others(owner))
-	<-time.After(3 * time.Second)
-	w.Unblock()
-	healed := time.Now()
-	w.begin("healed")
-	w.are(owners)
-	w.end(healed.Add(oneAgain))
-	for _, addr := range w.addrs {
-		if longest := w.seen.Record(addr).Longest(); longest > time.Second {
-			t.Errorf("%s: nobody answered for %s", addr, longest)
-		}
-	}
-	t.Logf("two nodes answered for %s after it was healed", w.twoAfter(healed).Round(time.Millisecond))
-}
-
 // oneAgain is how long two nodes may go on to answer that hear each other again:
 // each asks for one address after the other whether anybody else has it.
 const oneAgain = 2 * time.Second

@@ -1,0 +1,130 @@
+package stories
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/herald-lb/herald/e2e/lab"
+)
+
+// Frames between the owner of some addresses and all other nodes are lost in one
+// direction. Clients hear everybody. Who is not heard is heard by others or hears
+// them, and so they know that the fault is between them: nothing moves.
+func TestASpeakerThatIsDeafToOthersIsOneOfThemAgainAfterwards(t *testing.T) {
+	oneWay(t, false, deafTo)
+}
+
+func TestASpeakerThatOthersDoNotHearIsOneOfThemAgainAfterwards(t *testing.T) {
+	oneWay(t, false, notHeardBy)
+}
+
+// Without the API server a speaker that is deaf cannot be told. It takes what it
+// would have to if it were alone, but clients follow those who know better.
+func TestADeafSpeakerIsNotFollowedWithoutTheAPIServerEither(t *testing.T) {
+	oneWay(t, true, deafTo)
+}
+
+func TestSpeakersThatDoNotHearOneAreNotFollowedWithoutTheAPIServerEither(t *testing.T) {
+	oneWay(t, true, notHeardBy)
+}
+
+func deafTo(w *watched, owner *lab.Node, others []lab.Machine) {
+	w.Block(others, []lab.Machine{owner})
+}
+
+func notHeardBy(w *watched, owner *lab.Node, others []lab.Machine) {
+	w.Block([]lab.Machine{owner}, others)
+}
+
+// contradicted is for how long clients may follow one who has taken an address
+// without hearing that it has an owner.
+const contradicted = 200 * time.Millisecond
+
+// oneWay is the story of frames that are lost in one direction for a while.
+func oneWay(t *testing.T, alone bool, block func(w *watched, owner *lab.Node, others []lab.Machine)) {
+	w := watching(t, few, lab.Options{})
+	owners := w.owned()
+	owner := owners[w.addrs[0]]
+	if alone {
+		w.CutAPI()
+		<-time.After(2 * time.Second) // Leases do not count any more
+	}
+	<-time.After(4 * time.Second) // the greetings of the beginning are over
+	w.begin("one way only")
+	began := w.begun
+	block(w, owner, w.others(owner))
+	<-time.After(time.Second)
+	if !alone {
+		w.begin("a second later")
+		w.are(owners)
+	}
+	<-time.After(3 * time.Second)
+	w.followed(owners, began)
+	if !alone && !w.starved() {
+		w.undisputed(w.begun)
+	}
+	w.Unblock()
+	healed := time.Now()
+	w.begin("healed")
+	<-time.After(oneAgain)
+	w.are(owners)
+	w.end(healed.Add(oneAgain))
+	w.followed(owners, began)
+	for _, addr := range w.addrs {
+		if longest := w.seen.Record(addr).Longest(); longest > time.Second {
+			t.Errorf("%s: nobody answered for %s", addr, longest)
+		}
+	}
+	t.Logf("two nodes answered for %s after it was healed", w.twoAfter(healed).Round(time.Millisecond))
+}
+
+// followed looks whether a client that goes by greetings was with the owners, but
+// for moments.
+func (w *watched) followed(owners map[netip.Addr]*lab.Node, since time.Time) {
+	w.t.Helper()
+	if w.starved() {
+		return
+	}
+	for _, addr := range w.addrs {
+		owner := lab.MAC(owners[addr].MAC())
+		greetings := w.seen.Record(addr).Since(since).Greetings
+		for i, g := range greetings {
+			again := slices.ContainsFunc(greetings[i:], func(v lab.Voice) bool {
+				return v.MAC == owner && v.At.Sub(g.At) <= contradicted
+			})
+			if g.MAC != owner && !again {
+				w.t.Errorf("%s: %s has greeted it %s after the beginning, and its owner has not, soon after that",
+					addr, w.named(g.MAC), g.At.Sub(since).Round(time.Millisecond))
+			}
+		}
+	}
+	w.t.Logf("greeted by others than the owners: %s", w.usurpers(owners, since))
+}
+
+// usurpers says how often others than the owners greeted.
+func (w *watched) usurpers(owners map[netip.Addr]*lab.Node, since time.Time) string {
+	by, ours := 0, 0
+	for _, addr := range w.addrs {
+		for _, g := range w.seen.Record(addr).Since(since).Greetings {
+			if g.MAC == lab.MAC(owners[addr].MAC()) {
+				ours++
+				continue
+			}
+			by++
+		}
+	}
+	return fmt.Sprintf("%d times, and by those %d times", by, ours)
+}
+
+// undisputed looks whether nobody has answered beside the owners.
+func (w *watched) undisputed(since time.Time) {
+	w.t.Helper()
+	for _, addr := range w.addrs {
+		for _, d := range w.seen.Record(addr).Since(since).Doubles(tolerated) {
+			w.t.Errorf("%s, while frames were lost: %s", addr, w.named(d))
+		}
+	}
+}
