@@ -182,6 +182,9 @@ func quarantines(s snapshot.Snapshot, m Memory, r reports) []snapshot.Quarantine
 	all := map[netip.Addr]snapshot.Quarantine{}
 	for _, list := range [][]snapshot.Quarantine{m.quarantined, inPools(s.Pools)} {
 		for _, q := range list {
+			if last := s.Now.Add(quarantine); q.Until.After(last) { // the clock was put back
+				q.Until = last
+			}
 			if had, ok := all[q.Addr]; q.Until.After(s.Now) && (!ok || had.Until.Before(q.Until)) {
 				all[q.Addr] = q
 			}

@@ -75,6 +75,14 @@ func TestAnnounced(t *testing.T) {
 		{"one that a node answers for", []func(*snapshot.Service){one}, []snapshot.Report{by("n1", 1, "192.0.2.1")}, "192.0.2.1 true Announced by n1 on eth0"},
 		{"of two the last to take it", []func(*snapshot.Service){one},
 			[]snapshot.Report{by("n1", 1, "192.0.2.1"), by("n2", 2, "192.0.2.1"), by("n3", 1, "192.0.2.1")}, "192.0.2.1 true Announced by n2 on eth0"},
+		{"of two whose clocks disagree one, and it stays", []func(*snapshot.Service){one, was(true, ReasonAnnounced)},
+			[]snapshot.Report{by("n1", 3601, "192.0.2.1"), by("n2", 2, "192.0.2.1")}, "192.0.2.1 true Announced by n1 on eth0"},
+		{"the other, once the first says so no more", []func(*snapshot.Service){one, was(true, ReasonAnnounced)},
+			[]snapshot.Report{by("n1", 3601), by("n2", 2, "192.0.2.1")}, "192.0.2.1 true Announced by n2 on eth0"},
+		{"or is lost", []func(*snapshot.Service){one, was(true, ReasonAnnounced)},
+			[]snapshot.Report{by("n1", 3601, "192.0.2.1"), join(by("n2", 2, "192.0.2.1"), seeing("n2", "n1", false))}, "192.0.2.1 true Announced by n2 on eth0"},
+		{"one whose node is two hours behind us", []func(*snapshot.Service){one},
+			[]snapshot.Report{by("n1", 1000-7200, "192.0.2.1")}, "192.0.2.1 true Announced by n1 on eth0"},
 		{"one that a lost node said it answers for", []func(*snapshot.Service){one, was(true, ReasonAnnounced)},
 			[]snapshot.Report{by("n1", 1, "192.0.2.1"), seeing("n2", "n1", false)}, "192.0.2.1 false Withdrawn"},
 		{"a node that another reaches is not lost", []func(*snapshot.Service){one},
@@ -164,6 +172,11 @@ func TestAnAddressOfAStrangerIsInQuarantine(t *testing.T) {
 		if got := gets(tt.m); got != tt.want {
 			t.Errorf("after %s a Service gets %s, want %s", tt.after, got, tt.want)
 		}
+	}
+	// A clock that was put back does not make it longer.
+	s.Now = time.Unix(1000, 0).Add(-2 * time.Hour)
+	if q := quarantines(s, m, sortReports(s.Reports)); len(q) != 1 || !q[0].Until.Equal(s.Now.Add(quarantine)) {
+		t.Errorf("two hours before: %+v", q)
 	}
 	// A stranger that is found again, time and again, is not written each time.
 	s.Now, s.Reports = time.Unix(1010, 0), []snapshot.Report{foundBy("n2", "192.0.2.1", false)}

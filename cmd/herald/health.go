@@ -19,7 +19,9 @@ type health struct {
 	ready   func() bool // beside the first pass; may be nil
 	metrics http.Handler
 	passed  atomic.Bool // a pass did what it should
-	ended   atomic.Int64
+	// ended is when the last pass did, by a clock that nobody sets: the other
+	// may be put forward by an hour. It is nil while none is to be expected.
+	ended atomic.Pointer[time.Time]
 }
 
 // pass notes that a pass did what it should.
@@ -28,20 +30,22 @@ func (h *health) pass() { h.passed.Store(true) }
 // watch returns pass, and notes whenever it has ended, well or not: a restart
 // heals a pass that hangs, but not what a kernel or an API server refuses.
 func (h *health) watch(pass func(context.Context) error) func(context.Context) error {
-	h.ended.Store(time.Now().UnixNano())
+	h.note(time.Now())
 	return func(ctx context.Context) error {
-		defer func() { h.ended.Store(time.Now().UnixNano()) }()
+		defer func() { h.note(time.Now()) }()
 		return pass(ctx)
 	}
 }
 
+func (h *health) note(ended time.Time) { h.ended.Store(&ended) }
+
 // rest notes that no pass is to be expected any more.
-func (h *health) rest() { h.ended.Store(0) }
+func (h *health) rest() { h.ended.Store(nil) }
 
 // hangs reports whether at now a pass should have ended, and has not.
 func (h *health) hangs(now time.Time) bool {
 	last := h.ended.Load()
-	return last != 0 && now.Sub(time.Unix(0, last)) > 3*resync
+	return last != nil && now.Sub(*last) > 3*resync
 }
 
 // serve answers until ctx ends:

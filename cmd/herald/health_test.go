@@ -34,3 +34,15 @@ func TestHealthIsAboutPassesThatHang(t *testing.T) {
 		expect(false, "while another replica leads")
 	})
 }
+
+// A clock that is set while passes are run is none that passes go by.
+func TestHealthGoesByAClockThatNobodySets(t *testing.T) {
+	var h health
+	pass := h.watch(func(context.Context) error { return nil })
+	if err := pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if at := *h.ended.Load(); at == at.Round(0) { // which would strip the other
+		t.Errorf("%v is by the clock on the wall alone", at)
+	}
+}

@@ -153,16 +153,51 @@ func TestWhoIsCutOffFromTheAPIJudgesNobody(t *testing.T) {
 	s.alive("n1 n2") // n3 has died meanwhile
 }
 
+// What a Lease says of when it was renewed is by the clock of its node, which may be
+// wrong, and may be set while it runs: that it says something else is what counts.
 func TestAClockThatDisagreesDoesNoHarm(t *testing.T) {
-	s := story(t)
-	s.renew("n1")
-	for i := range 10 {
-		s.after(time.Second)
-		s.renew("n1")
-		if err := s.p.observe(lease("n2", -3600+i), s.now); err != nil {
-			t.Fatal(err)
+	const hour = 3600
+	tests := []struct {
+		name string
+		off  func(second int) int // from ours
+	}{
+		{"behind", func(int) int { return -hour }},
+		{"ahead", func(int) int { return hour }},
+		{"put forward between two renewals", func(s int) int { return s / 5 * hour }},
+		{"put back between two renewals", func(s int) int { return s / 5 * -hour }},
+		{"put forward, and back by more", func(s int) int { return []int{0, hour, -hour}[s/4%3] }},
+		{"put back by a second, again and again", func(s int) int { return -2 * s }},
+	}
+	for _, node := range []string{"n1", "n2"} { // our own, and another's
+		for _, tt := range tests {
+			t.Run(node+" is "+tt.name, func(t *testing.T) {
+				s := story(t)
+				s.renew("n1", "n2", "n3")
+				for i := range 12 {
+					s.after(time.Second)
+					for _, n := range []string{"n1", "n2", "n3"} {
+						renewed := 10000 + i
+						if n == node {
+							renewed += tt.off(i)
+						}
+						if err := s.p.observe(lease(n, renewed), s.now); err != nil {
+							t.Fatal(err)
+						}
+					}
+					s.alive("n1 n2 n3")
+					s.lost("")
+				}
+				for range 2 { // n2 and n3 are dead
+					s.after(time.Second)
+					s.renew("n1")
+					s.alive("n1 n2 n3")
+				}
+				s.after(time.Second)
+				s.renew("n1")
+				s.alive("n1")
+				s.lost("n2 n3")
+			})
 		}
-		s.alive("n1 n2")
 	}
 }
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
+	"github.com/herald-lb/herald/internal/snapshot"
 )
 
 // reading is a cluster with one pool, one namespace and the Services named.
@@ -155,5 +157,32 @@ func TestARollCallTellsWhoIsAliveByTheNewestOfThem(t *testing.T) {
 	}
 	if len(lost) != 1 || lost[0].Node != "n2" {
 		t.Errorf("lost are %v, want n2 only", lost)
+	}
+}
+
+// The clock of one node is an hour off. What the API server has noted of when each
+// Lease was written is of one clock.
+func TestARollCallDoesNotCompareClocks(t *testing.T) {
+	names := func(speakers []snapshot.Speaker) (names []string) {
+		for _, sp := range speakers {
+			names = append(names, sp.Node)
+		}
+		return names
+	}
+	for _, off := range []int{-3600, 0, 3600} {
+		var leases []coordinationv1.Lease
+		for i, node := range []string{"n1", "n2", "n3"} {
+			renewed := 10000 - 60*(i/2) // n3 was silent for a minute
+			l := lease(node, renewed)
+			if node == "n1" {
+				l = lease(node, renewed+off)
+			}
+			l.ManagedFields = []metav1.ManagedFieldsEntry{{Time: ptr.To(metav1.Unix(1, 0))}, {Time: ptr.To(metav1.Unix(int64(renewed), 0))}}
+			leases = append(leases, *l)
+		}
+		alive, lost := rollCall(leases)
+		if !slices.Equal(names(alive), []string{"n1", "n2"}) || !slices.Equal(names(lost), []string{"n3"}) {
+			t.Errorf("n1 is %d s off: alive %v, lost %v", off, names(alive), names(lost))
+		}
 	}
 }
