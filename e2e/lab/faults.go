@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Guest adds a host to the segment, whose addresses end in number.
@@ -76,6 +78,28 @@ func (l *Lab) management(doing string, do func(port string) error) {
 	if err := errors.Join(errs...); err != nil {
 		l.t.Fatalf("%s the way to the API server: %v", doing, err)
 	}
+}
+
+// ShiftClock puts the clock of all nodes forward, or back, as whoever sets it does;
+// that of the API server stays. It takes a guest: the machine's clock is not ours.
+func (l *Lab) ShiftClock(by time.Duration) {
+	l.t.Helper()
+	if !InGuest() {
+		l.t.Fatalf("the clock of this machine is not ours to set")
+	}
+	to := unix.NsecToTimeval(time.Now().Add(by).UnixNano())
+	if err := unix.Settimeofday(&to); err != nil {
+		l.t.Fatalf("setting the clock: %v", err)
+	}
+}
+
+// Renewed returns when the speaker of a node renewed its Lease last, by its clock.
+func (n *Node) Renewed() (time.Time, error) {
+	lease, err := n.lab.cp.API.CoordinationV1().Leases(heraldNamespace).Get(n.lab.ctx, "herald-speaker-"+n.Name, metav1.GetOptions{})
+	if err != nil || lease.Spec.RenewTime == nil {
+		return time.Time{}, errors.Join(err, fmt.Errorf("reading when %s renewed its Lease", n.Name))
+	}
+	return lease.Spec.RenewTime.Time, nil
 }
 
 // Address gives the host more addresses on the segment, without a look at whether
