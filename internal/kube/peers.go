@@ -240,9 +240,10 @@ func (p *peers) remembered(now time.Time) judgement {
 	var next judgement
 	met := true
 	for _, sp := range p.recalled {
-		sp.Leaving, sp.Stale = false, false
-		switch p.contacts[sp.Node] {
-		case snapshot.Reached:
+		contact := p.contacts[sp.Node]
+		sp.Leaving, sp.Stale, sp.Deaf, sp.Unheard = false, false, contact == snapshot.Deaf, false
+		switch contact {
+		case snapshot.Reached, snapshot.Deaf:
 			next.alive = append(next.alive, sp)
 			continue
 		case snapshot.Left:

@@ -90,7 +90,7 @@ func (a *amnesia) view() string {
 }
 
 func TestWhatWasKnownEarlierCountsWhileTheAPICannotBeRead(t *testing.T) {
-	const reached, lost, left, untried = snapshot.Reached, snapshot.Lost, snapshot.Left, snapshot.Untried
+	const reached, lost, left, untried, deaf = snapshot.Reached, snapshot.Lost, snapshot.Left, snapshot.Untried, snapshot.Deaf
 	meet := func(n2, n3 snapshot.Contact) func(*amnesia) {
 		return func(a *amnesia) { a.Meet(map[string]snapshot.Contact{"n2": n2, "n3": n3}) }
 	}
@@ -102,6 +102,7 @@ func TestWhatWasKnownEarlierCountsWhileTheAPICannotBeRead(t *testing.T) {
 	}{
 		{"not before the API has been waited for", patience - time.Millisecond, meet(reached, reached), "-"},
 		{"all are met: who is not known by BFD is lost", patience, meet(reached, reached), "1: n1/ipvs n2/nft n3/nft | n4"},
+		{"one does not hear us: he is alive", patience, meet(reached, deaf), "1: n1/ipvs n2/nft n3/nft | n4"},
 		{"one has gone", patience, meet(reached, left), "1: n1/ipvs n2/nft | n3(leaving) n4"},
 		{"one was met and does not answer any more", patience, meet(lost, reached), "1: n1/ipvs n3/nft | n2 n4"},
 		{"while one may yet be met nobody is alive, nor has fallen silent", patience, meet(reached, untried), "1: | n2(leaving) n3(leaving) n4(leaving)(stale)"},
