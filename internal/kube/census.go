@@ -53,7 +53,7 @@ func (c *census) forget(lease string, now time.Time) (changed bool) {
 func (c *census) meet(contacts map[string]snapshot.Contact, now time.Time) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.peers.contacts = contacts
+	c.peers.meet(contacts, now)
 	return c.judgeLocked(now)
 }
 

@@ -18,7 +18,7 @@ func (s *peersStory) meet(node string, c snapshot.Contact) {
 			next[n] = was
 		}
 	}
-	s.p.contacts = next
+	s.p.meet(next, s.now)
 	s.p.judge(s.now)
 }
 
@@ -70,6 +70,13 @@ func TestWhatASessionSaysCounts(t *testing.T) {
 		{"nor if he is reached: nothing is known of him", func(s *peersStory) { s.meet("n2", reached); s.p.forget("herald-speaker-n2") }, "n1 | "},
 
 		{"who has left is alive still, and leaves", func(s *peersStory) { s.meet("n2", left) }, "n1 n2(leaving) | "},
+		{"not who said so before he was lost: he may have died with it", func(s *peersStory) { s.hears("n2", "n1"); s.after(time.Millisecond); s.meet("n2", lost) }, "n1 | n2"},
+		{"nor while his Lease is not renewed", func(s *peersStory) {
+			s.hears("n2", "n1")
+			s.after(time.Millisecond)
+			s.meet("n2", lost)
+			s.pass(2, "n1")
+		}, "n1 | n2"},
 		{"for as long as his Lease", func(s *peersStory) { s.meet("n2", left); s.pass(2, "n1") }, "n1 n2(leaving) | "},
 		{"and is lost then, but not missed", func(s *peersStory) { s.meet("n2", left); s.pass(3, "n1") }, "n1 | n2(leaving)"},
 		{"until he is reached", func(s *peersStory) { s.meet("n2", left); s.pass(3, "n1"); s.meet("n2", reached) }, "n1 n2 | "},

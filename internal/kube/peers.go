@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -68,6 +69,7 @@ type peers struct {
 	known    map[string]peer             // by Lease name
 	fresh    bool                        // own Lease was seen to change in time, at the last judgement
 	contacts map[string]snapshot.Contact // by Node
+	lostAt   map[string]time.Time        // by Node, of those whose contact is Lost: since when
 	// judged is whether there ever was a judgement, and last which.
 	judged bool
 	last   judgement
@@ -92,7 +94,20 @@ type peer struct {
 	ttl     time.Duration
 }
 
-func newPeers(self string) *peers { return &peers{self: self, known: map[string]peer{}} }
+func newPeers(self string) *peers {
+	return &peers{self: self, known: map[string]peer{}, lostAt: map[string]time.Time{}}
+}
+
+// meet takes in what sessions say from now on.
+func (p *peers) meet(contacts map[string]snapshot.Contact, now time.Time) {
+	for node, c := range contacts {
+		if _, was := p.lostAt[node]; c == snapshot.Lost && !was {
+			p.lostAt[node] = now
+		}
+	}
+	maps.DeleteFunc(p.lostAt, func(node string, _ time.Time) bool { return contacts[node] != snapshot.Lost })
+	p.contacts = contacts
+}
 
 // observe takes in a Lease as the watch brought it.
 func (p *peers) observe(l *coordinationv1.Lease, now time.Time) error {
@@ -163,7 +178,7 @@ func (p *peers) judge(now time.Time) judgement {
 func (p *peers) find(known peer, now time.Time) (sp snapshot.Speaker, alive bool) {
 	sp = known.speaker
 	contact, silent := p.contacts[sp.Node], now.Sub(known.seen)
-	sp.Deaf, sp.Unheard = contact == snapshot.Deaf, p.unheardBy(sp, contact)
+	sp.Deaf, sp.Unheard = contact == snapshot.Deaf, p.unheardBy(known, contact)
 	sp.Leaving = sp.Leaving || contact == snapshot.Left
 	switch {
 	case contact == snapshot.Reached, contact == snapshot.Deaf:
@@ -178,9 +193,19 @@ func (p *peers) find(known peer, now time.Time) (sp snapshot.Speaker, alive bool
 
 // unheardBy is whether a speaker says that it hears this node, which does not hear
 // it. It should know: it is this node that is deaf, and the other is well for as
-// long as its Lease is.
-func (p *peers) unheardBy(sp snapshot.Speaker, contact snapshot.Contact) bool {
-	return (contact == snapshot.Lost || contact == snapshot.Untried) && slices.Contains(sp.Hears, p.self)
+// long as its Lease is. What it said before it was lost is another matter: a
+// speaker says so for a moment when it is back, and may be gone again.
+func (p *peers) unheardBy(other peer, contact snapshot.Contact) bool {
+	switch contact {
+	case snapshot.Lost:
+		if other.seen.Before(p.lostAt[other.speaker.Node]) {
+			return false
+		}
+	case snapshot.Untried:
+	default:
+		return false
+	}
+	return slices.Contains(other.speaker.Hears, p.self)
 }
 
 // cutOff is the last judgement as far as nothing else is known by now.
