@@ -190,9 +190,37 @@ func (r *run) meet(live *claims, now time.Time) {
 		}
 		lost = lost || !other.alive
 	}
+	r.lookAgain(live, now)
 	r.peers = live.peers
 	if lost && r.sampleAt.IsZero() {
 		r.sampleAt = now.Add(sampleGap)
+	}
+}
+
+// lookAgain has what others have be asked for now, and not after its pause, where it
+// is known by now that they are not what they were: one that was well may be gone,
+// one that was taken for dead be well, a stranger turn out to be a speaker.
+func (r *run) lookAgain(live *claims, now time.Time) {
+	if len(r.waiting) == 0 {
+		return
+	}
+	changed := map[string]bool{}
+	for _, peers := range []map[MAC]peer{r.peers, live.peers} {
+		for mac := range peers {
+			if r.peers[mac] != live.peers[mac] {
+				changed[mac.String()] = true
+			}
+		}
+	}
+	for claim, w := range r.waiting {
+		p := r.ports[claim.Link]
+		if !changed[w.MAC] || p == nil {
+			continue
+		}
+		if t := p.tenures[claim.Addr]; t != nil && t.stage == waiting && t.elected {
+			t.pause, t.due = 0, now
+			p.next = earlier(p.next, now)
+		}
 	}
 }
 

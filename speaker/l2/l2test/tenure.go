@@ -213,6 +213,60 @@ func (l Language) deadPeerKeepsIt(t *testing.T) {
 	})
 }
 
+// The pauses in which another is left alone are of seconds. Should he fail meanwhile,
+// or turn out to be somebody else, there is no time for them.
+func (l Language) looksAgain(t *testing.T) {
+	stranger := l.want("eth0 10")
+	tests := []struct {
+		name     string
+		was, now speaker.Announcements
+		silent   bool // from then on
+		taken    time.Duration
+	}{
+		{"one that was well is lost", l.patient(true), l.patient(false), true, checked},
+		{"one that was lost is well", l.beside(false, "eth0 10"), l.beside(true, "eth0 10"), false, 0},
+		{"one that was lost is gone", l.beside(false, "eth0 10"), stranger, true, checked},
+		{"a stranger is a speaker that lives", stranger, l.beside(true, "eth0 10"), false, 0},
+		{"a stranger is a speaker that is lost", stranger, l.beside(false, "eth0 10"), true, checked},
+		{"one that was well leaves", l.patient(true), l.besides(speaker.Peer{Alive: true, Leaving: true}, "eth0 10"), false, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, peer := l.host(eth0), &neighbour{mac: them, addr: l.Addr(10)}
+				l.with(peer, f)
+				a, _ := l.runOn(t, f)
+				announce(t, a, tt.was)
+				pass(20*time.Second + 30*time.Millisecond) // in a pause
+				c := f.on("eth0")
+				if got := l.answersFor(c, us, 10); len(got) > 0 {
+					t.Fatal("it is answered for beforehand")
+				}
+				peer.silent.Store(tt.silent)
+				announce(t, a, tt.now)
+				if tt.taken > 0 {
+					pass(tt.taken - time.Millisecond)
+					if got := l.answersFor(c, us, 10); len(got) > 0 {
+						t.Error("it is answered for before it was asked for")
+					}
+					pass(time.Millisecond)
+				}
+				if got := l.answersFor(c, us, 10); len(got) != 1 {
+					t.Errorf("it is not answered for %v after that is known", tt.taken)
+				}
+				waitsForNobody(t, a)
+			})
+		})
+	}
+}
+
+// patient is what n1 announces that leaves it to n2 as long as that is alive.
+func (l Language) patient(alive bool) speaker.Announcements {
+	w := l.beside(alive, "eth0 10")
+	w.Terms = map[speaker.Claim]speaker.Terms{w.Claims[0]: {Failback: time.Hour}}
+	return w
+}
+
 // A process that was stopped may have been taken for dead. What it has not asked
 // for since is not answered, be it by the reader who wakes first.
 func (l Language) absentAsksAnew(t *testing.T) {
