@@ -16,7 +16,7 @@ import (
 type silent struct{ net.PacketConn }
 
 func (silent) SetFilter([]bpf.Instruction) error             { return nil }
-func (silent) SetGroups([]netip.Addr) error                  { return nil }
+func (silent) SetGroups([]netip.Addr, func()) error          { return nil }
 func (silent) WriteTo(b []byte, _ net.Addr) (n int, _ error) { return len(b), nil }
 func (silent) SetWriteDeadline(time.Time) error              { return nil }
 

@@ -28,15 +28,17 @@ type groups struct {
 type groupSocket struct{ fd, joined int }
 
 // set joins want, which is sorted, and leaves all others. What fails does not stop the rest, and
-// is tried again by the next set.
-func (g *groups) set(want []netip.Addr) error {
+// is tried again by the next set. It beats at each.
+func (g *groups) set(want []netip.Addr, beat func()) error {
 	var errs []error
 	for group := range g.joined {
+		beat()
 		if _, stays := slices.BinarySearchFunc(want, group, netip.Addr.Compare); !stays {
 			errs = append(errs, g.leave(group))
 		}
 	}
 	for _, group := range want {
+		beat()
 		if g.joined[group] == nil {
 			errs = append(errs, g.join(group))
 		}

@@ -31,8 +31,9 @@ type Conn interface {
 	net.PacketConn
 	SetFilter(filter []bpf.Instruction) error
 	// SetGroups makes the link listen to these multicast groups, and to no
-	// others that it listened to for this Conn. They are sorted.
-	SetGroups(groups []netip.Addr) error
+	// others that it listened to for this Conn. They are sorted. It calls beat
+	// again and again while it takes.
+	SetGroups(groups []netip.Addr, beat func()) error
 }
 
 // A Link is a network interface. Two readings of the same link differ only
@@ -167,7 +168,7 @@ func (s socket) SetFilter(filter []bpf.Instruction) error {
 }
 
 // SetGroups implements [Conn].
-func (s socket) SetGroups(want []netip.Addr) error { return s.groups.set(want) }
+func (s socket) SetGroups(want []netip.Addr, beat func()) error { return s.groups.set(want, beat) }
 
 // Close closes the socket and leaves its groups.
 func (s socket) Close() error { return errors.Join(s.Conn.Close(), s.groups.close()) }

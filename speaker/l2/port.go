@@ -76,8 +76,9 @@ func (p *port) probe(addr netip.Addr) error {
 }
 
 // claim makes the port stand for addrs and nothing else, and begins to ask for
-// what is new, but for what has left just now. addrs are sorted.
-func (p *port) claim(addrs []netip.Addr, live *claims, left map[speaker.Claim]time.Time, now time.Time) error {
+// what is new, but for what has left just now. addrs are sorted. It beats while it
+// takes long.
+func (p *port) claim(addrs []netip.Addr, live *claims, left map[speaker.Claim]time.Time, beat func(), now time.Time) error {
 	if next := p.proto.Filter(addrs); !slices.Equal(p.passes, next) {
 		if err := p.conn.SetFilter(next); err != nil {
 			return fmt.Errorf("setting the filter on %s: %w", p.link.Name, err)
@@ -86,7 +87,7 @@ func (p *port) claim(addrs []netip.Addr, live *claims, left map[speaker.Claim]ti
 	}
 	var errs []error
 	if p.proto.Group != nil {
-		if err := p.conn.SetGroups(groupsOf(addrs, p.proto.Group)); err != nil {
+		if err := p.conn.SetGroups(groupsOf(addrs, p.proto.Group), beat); err != nil {
 			errs = append(errs, fmt.Errorf("listening on %s: %w", p.link.Name, err))
 		}
 	}

@@ -120,6 +120,15 @@ func (r *run) wake(now time.Time) {
 	r.pulse.Store(int64(since))
 }
 
+// beat shows that Run is awake in the midst of something that takes long, as
+// thousands of addresses do. Where it was absent meanwhile, wake has to find that.
+func (r *run) beat() {
+	since := time.Since(r.base)
+	if since-time.Duration(r.pulse.Load()) < absent {
+		r.pulse.Store(int64(since))
+	}
+}
+
 // startOver asks first for everything that was answered for: others may have taken
 // over meanwhile. It does so by new sockets, for what the old ones hold is from
 // then as well: greetings of who took over, which must not be taken for news.
@@ -171,7 +180,7 @@ func (r *run) pass() error {
 			errs = append(errs, fmt.Errorf("announcing %s on %s: %w", list(addrs), name, err))
 			continue
 		}
-		errs = append(errs, p.claim(addrs, live, r.left, now))
+		errs = append(errs, p.claim(addrs, live, r.left, r.beat, now))
 	}
 	r.forget()
 	maps.DeleteFunc(r.left, func(_ speaker.Claim, at time.Time) bool { return now.Sub(at) >= absent })
@@ -350,7 +359,8 @@ func (r *run) due(p *port, now time.Time) {
 	}
 	slices.SortFunc(due, netip.Addr.Compare)
 	for _, addr := range due {
-		r.step(p, addr, p.tenures[addr], now)
+		r.step(p, addr, p.tenures[addr], time.Now()) // sending takes time
+		r.beat()
 	}
 	p.next = time.Time{}
 	for _, t := range p.tenures {

@@ -245,6 +245,7 @@ func (r *run) doubt(now time.Time) {
 			if t.stage == owning && p.probe(addr) == nil {
 				t.asked = now
 			}
+			r.beat()
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package l2test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -8,6 +9,28 @@ import (
 
 	"github.com/herald-lb/herald/speaker"
 )
+
+// To ask for hundreds of addresses may take longer than what others are taken for
+// dead after. Who took himself for absent for that would begin again and again.
+func (l Language) busyIsNotAbsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := l.host(eth0)
+		f.slow = 2 * time.Millisecond
+		a, log := l.runOn(t, f)
+		line, many := "eth0", 200
+		for i := range many {
+			line += fmt.Sprint(" ", 10+i)
+		}
+		announce(t, a, l.want(line))
+		pass(10 * time.Second)
+		if got := a.Stats().Answered; got != many {
+			t.Errorf("%d of %d addresses are answered for", got, many)
+		}
+		if got := log.messages(); len(got) > 0 {
+			t.Errorf("log %q", got)
+		}
+	})
+}
 
 // A process that was stopped finds in its sockets what others said meanwhile. By
 // then it does not hold any more, and nothing must come of it: neither is an

@@ -27,6 +27,7 @@ type fakeNetwork struct {
 	probe func(string) bool
 	// wire takes in every frame that is sent; nil if nobody else is there.
 	wire func(from *fakeConn, frame []byte)
+	slow time.Duration // what it takes to send a frame
 
 	mu     sync.Mutex
 	have   []l2.Link
@@ -54,7 +55,7 @@ func (f *fakeNetwork) Listen(l l2.Link, filter []bpf.Instruction) (l2.Conn, erro
 	if !slices.Contains(f.have, l) {
 		return nil, syscall.ENODEV
 	}
-	c := &fakeConn{text: f.text, probe: f.probe, wire: f.wire, in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1)}
+	c := &fakeConn{text: f.text, probe: f.probe, wire: f.wire, in: make(chan []byte), closed: make(chan struct{}), failed: make(chan error, 1), slow: f.slow}
 	if err := c.SetFilter(filter); err != nil {
 		return nil, err
 	}
@@ -112,6 +113,7 @@ type fakeConn struct {
 	failed chan error
 	closed chan struct{}
 	once   sync.Once
+	slow   time.Duration // what it takes to send a frame
 
 	mu     sync.Mutex
 	filter *bpf.VM
@@ -133,7 +135,7 @@ func (c *fakeConn) SetFilter(filter []bpf.Instruction) error {
 	return err
 }
 
-func (c *fakeConn) SetGroups(groups []netip.Addr) error {
+func (c *fakeConn) SetGroups(groups []netip.Addr, _ func()) error {
 	if !slices.IsSortedFunc(groups, netip.Addr.Compare) || slices.ContainsFunc(groups, func(g netip.Addr) bool { return !g.IsMulticast() }) {
 		return syscall.EINVAL
 	}
@@ -243,7 +245,7 @@ func (c *fakeConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	hang := c.hang
 	c.hang = 0
 	c.mu.Unlock()
-	time.Sleep(hang)
+	time.Sleep(hang + c.slow)
 	if err := c.note(b, to); err != nil {
 		return 0, err
 	}

@@ -119,6 +119,7 @@ func Run(t *testing.T, l Language) {
 		{"peer that was taken for dead keeps what he has", Language.deadPeerKeepsIt},
 		{"is asked for at once when its owner is not what he was", Language.looksAgain},
 		{"who was absent asks anew", Language.absentAsksAnew},
+		{"who is busy is not absent", Language.busyIsNotAbsent},
 		{"who is not elected any more goes on until a peer has it", Language.goesOnUntilAPeerHasIt},
 		{"who is elected gives up what a peer takes", Language.givesUpWhatAPeerTakes},
 		{"what a peer takes that does not hear us is kept", Language.keepsWhatTheDeafTake},

@@ -39,7 +39,7 @@ func RunKernel(t *testing.T, l Language) {
 
 // patience is how long the kernel may take. Tests wait for what has to come,
 // never for a time to pass.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A Pair is a node that runs an Announcer, and a client on the same cable.
 type Pair struct {
