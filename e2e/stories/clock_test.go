@@ -3,18 +3,69 @@ package stories
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/herald-lb/herald/e2e/lab"
 )
 
+// The clock of one node is an hour ahead of all others, and an hour behind. Who
+// writes when by which clock matters to nobody.
+func TestTheClockOfOneNodeJumpsByAnHourAndNothingMoves(t *testing.T) {
+	w := watching(t, few, lab.Options{})
+	owners := w.owned()
+	off := owners[w.addrs[0]]
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		w.begin(fmt.Sprintf("the clock of %s is %s ahead", off.Name, ahead))
+		if err := off.Speaker.PutClock(ahead); err != nil {
+			t.Fatal(err)
+		}
+		w.Eventually("its Lease says so", func() error {
+			at, err := off.Renewed()
+			if err == nil && (time.Until(at)-ahead).Abs() > time.Minute {
+				err = fmt.Errorf("it was renewed in %s", time.Until(at))
+			}
+			return err
+		})
+		<-time.After(4 * time.Second) // more than a Lease lasts
+		w.are(owners)
+		if w.starved() {
+			continue
+		}
+		for _, addr := range w.addrs {
+			r := w.seen.Record(addr).Since(w.begun)
+			if moved, strays := r.Changes(), r.Strays(); len(moved)+len(strays) > 0 {
+				t.Errorf("%s has moved: %v, %v", addr, moved, strays)
+			}
+		}
+	}
+	// Who fails is missed as ever, by him and by others.
+	for _, n := range append(w.others(off), off) {
+		node := n.(*lab.Node)
+		w.begin(node.Name + " is killed")
+		node.Kill()
+		w.left(node)
+		node.StartSpeaker()
+		w.are(owners)
+	}
+	w.Eventually("it is said who announces what", func() error {
+		c := w.ConditionOf("web-0", "herald-lb.io/Announced")
+		for _, addr := range w.addrs[:2] {
+			if want := fmt.Sprintf("%s by %s on", addr, owners[addr].Name); c.Status != "True" || !strings.Contains(c.Message, want) {
+				return fmt.Errorf("%s: %s; want %s", c.Status, c.Message, want)
+			}
+		}
+		return nil
+	})
+	w.end(time.Time{})
+}
+
 // The clock of the nodes is put forward by an hour, and back by nearly two, while
 // that of the API server stays. Herald measures by clocks that nobody sets, and
 // compares no two: nothing moves, and who fails is missed as ever.
 //
-// A guest has one clock for all its nodes. That the clocks of two nodes are not
-// compared either is for the tables of internal/kube and the controller.
+// A guest has one clock for all its nodes.
 func TestAClockThatJumpsByAnHourMovesNothing(t *testing.T) {
 	if !lab.InGuest() {
 		t.Skip("the clock of this machine is not ours to set; the guest's is")
