@@ -110,20 +110,10 @@ test-stories: build | bin/gotest out ## the stories, on this kernel
 	cd e2e && HERALD_BIN=$(CURDIR)/bin/herald REQUIRE_NETNS=1 $(GOTEST) -each -o $(CURDIR)/out/stories.json -- $(STORIES)
 
 .PHONY: test-stories-uml
-test-stories-uml: build ## the same stories in User-Mode Linux, on IPVS
+test-stories-uml: build | bin/gotest out ## the same stories in User-Mode Linux, on IPVS
 	@$(SETUP) packages control-plane kernel
-	@$(MAKE) -j2 stories-in-guest-1 stories-in-guest-2
-
-# Two guests, each on a processor of its own, with about half of the work.
-stories-in-guest-1: IN_GUEST = first -run '$(IN_FIRST_GUEST)'
-stories-in-guest-2: IN_GUEST = auto -skip '$(IN_FIRST_GUEST)'
-IN_FIRST_GUEST = KubeProxy|OneOfManyServicesFlaps|WhatSomebodyBreaks
-
-.PHONY: stories-in-guest-1 stories-in-guest-2
-stories-in-guest-1 stories-in-guest-2: | bin/gotest out
-	cd e2e && UML_CPU=$(firstword $(IN_GUEST)) HERALD_BIN=$(CURDIR)/bin/herald $(MUST_RUN) \
-	  $(GOTEST) -each -o $(CURDIR)/out/$@.json -- -exec '$(UML)/with-control-plane.sh -m 3G -t 1800 --' \
-	  $(wordlist 2,3,$(IN_GUEST)) $(STORIES)
+	cd e2e && HERALD_BIN=$(CURDIR)/bin/herald $(MUST_RUN) $(GOTEST) -each -o $(CURDIR)/out/stories-uml.json -- \
+	  -exec '$(UML)/with-control-plane.sh -m 3G -t 1800 --' $(STORIES)
 
 ## --- showing
 

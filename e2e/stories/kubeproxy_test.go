@@ -167,6 +167,14 @@ func (s sessions) answer(t *testing.T) {
 	}
 }
 
+// moved is whether connections may have been cut for another reason than what is
+// tried: with nftables they are when an address moves.
+func (b *beside) moved() bool {
+	return b.l.Node(1).DataPath() == "nft" && slices.ContainsFunc(b.l.Nodes(), func(n *lab.Node) bool {
+		return n.Speaker.Said("a speaker does not answer any more") > 0
+	})
+}
+
 // ask lets everybody ask for everything until stop is called, which says who
 // was not answered.
 func (b *beside) ask(t *testing.T) (stop func()) {
@@ -184,11 +192,15 @@ func (b *beside) ask(t *testing.T) (stop func()) {
 	}
 	return func() {
 		t.Helper()
-		requests := 0
+		requests, cut := 0, 0
+		if b.moved() {
+			t.Log("an address has moved: the machine has stood still for so long that a speaker was missed")
+			cut = 2
+		}
 		for who, tr := range traffic {
 			tr.Stop()
 			requests += tr.Requests
-			if tr.Failed > 0 {
+			if tr.Failed > cut {
 				t.Errorf("%s: %d of %d requests failed: %v", who, tr.Failed, tr.Requests, tr.Failures)
 			}
 		}

@@ -128,3 +128,53 @@ func (w *watched) undisputed(since time.Time) {
 		}
 	}
 }
+
+// Everything that speakers have to find out, they find out among themselves; and one
+// that starts goes by what it knew.
+func TestAllFailuresWithoutTheAPIServer(t *testing.T) {
+	w := watching(t, few, lab.Options{})
+	owners := w.owned()
+	owner := owners[w.addrs[0]]
+	for _, n := range w.Nodes() {
+		w.Within(2*time.Minute, n.Name+" keeps what it knows", func() error { return keeps(n, w.addrs) })
+	}
+	w.CutAPI()
+	w.begin("without the API server")
+	<-time.After(4 * time.Second) // more than a Lease lasts
+	w.are(owners)
+	for _, f := range []struct {
+		name      string
+		fail, end func()
+	}{
+		{"frozen", owner.Freeze, owner.Thaw},
+		{"cut", owner.Unplug, owner.Replug},
+		{"killed", owner.Kill, owner.StartSpeaker},
+	} {
+		w.begin(f.name)
+		f.fail()
+		w.left(owner)
+		w.begin(f.name + ", and back")
+		f.end()
+		w.are(owners)
+	}
+	w.begin("parted")
+	alone, rest := []lab.Machine{w.Node(1), w.Client, w.Router}, []lab.Machine{w.Node(2), w.Node(3)}
+	w.Block(alone, rest)
+	w.Block(rest, alone)
+	w.Eventually("n1 has everything on its side", func() error { return w.within(w.seen, w.Node(1)) })
+	w.Unblock()
+	healed := time.Now()
+	w.begin("whole again")
+	w.are(owners)
+	w.begin("flapping")
+	for range 10 {
+		owner.Unplug()
+		<-time.After(200 * time.Millisecond)
+		owner.Replug()
+		<-time.After(200 * time.Millisecond)
+	}
+	w.begin("quiet")
+	w.are(owners)
+	w.RestoreAPI()
+	w.end(healed.Add(oneAgain))
+}

@@ -53,14 +53,12 @@ done >"$ctl/env"
 
 # The guest is one CPU, and each of its system calls a hand-over between two
 # of our processes: 3 to 5 times slower if those run on different CPUs.
-# It is the last one; UML_CPU=first takes the first, none leaves it to the
-# scheduler.
+# UML_CPU=none leaves it to the scheduler.
 pin=()
 cpus=$(taskset -pc $$ | sed 's/.*: //')
 case ${UML_CPU:=auto} in
   none) ;;
   auto) pin=(taskset -c "${cpus##*[,-]}") ;;
-  first) pin=(taskset -c "${cpus%%[,-]*}") ;;
   *) pin=(taskset -c "$UML_CPU") ;;
 esac
 
