@@ -23,6 +23,9 @@ const format = 1
 // fileName is the name of the file in its directory.
 const fileName = "cluster.json.gz"
 
+// unfinished ends the name of what is being written.
+const unfinished = ".new"
+
 // A head is the first line of the file.
 type head struct {
 	Format   int
@@ -35,25 +38,21 @@ type head struct {
 	Services int // how many lines follow
 }
 
-// write replaces the file in dir, whole or not at all.
-func write(dir, node string, s snapshot.Snapshot) (err error) {
+// write replaces the file in dir, whole or not at all. What a write that was
+// cut off has left is overwritten by the next.
+func write(dir, node string, s snapshot.Snapshot) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, fileName+".*") // readable for its owner only
+	path := filepath.Join(dir, fileName)
+	f, err := os.OpenFile(path+unfinished, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	err = errors.Join(encode(f, node, s), f.Sync(), f.Close())
-	if err != nil {
-		return err
+	if err := errors.Join(encode(f, node, s), f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return os.Rename(f.Name(), filepath.Join(dir, fileName))
+	return os.Rename(f.Name(), path)
 }
 
 func encode(w io.Writer, node string, s snapshot.Snapshot) error {
@@ -123,14 +122,16 @@ func decode(r io.Reader, node string) (s snapshot.Snapshot, err error) {
 	return s, nil
 }
 
-// Remove removes what was written to dir, if anything was, and dir if nothing
-// else is in it.
+// Remove removes what was written to dir, if anything was.
 func Remove(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	if err := os.Remove(filepath.Join(dir, fileName)); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	var errs []error
+	for _, name := range []string{fileName, fileName + unfinished} {
+		if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -61,6 +61,10 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		t.Errorf("before anything was written: %v", err)
 	}
 	want := cluster()
+	// A process that was killed in the midst of it has left something.
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, fileName+unfinished), []byte("half of it"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	if err := write(dir, "n1", want); err != nil {
 		t.Fatal(err)
 	}
