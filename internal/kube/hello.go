@@ -95,12 +95,9 @@ func (h *Hello) every() time.Duration {
 func (h *Hello) renew(ctx context.Context, every time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, every)
 	defer cancel()
-	facts, err := h.Facts()
-	if err != nil {
-		return fmt.Errorf("reading the links of node %s: %w", h.Node, err)
-	}
 	leases := h.Client.CoordinationV1().Leases(h.Namespace)
 	if h.lease == nil {
+		var err error
 		h.lease, err = leases.Get(ctx, h.name(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			h.lease, err = h.create(ctx)
@@ -109,6 +106,10 @@ func (h *Hello) renew(ctx context.Context, every time.Duration) error {
 			h.lease = nil
 			return fmt.Errorf("reading Lease %s/%s: %w", h.Namespace, h.name(), err)
 		}
+	}
+	facts, err := h.Facts() // now, and not before an answer that may have taken a second
+	if err != nil {
+		return fmt.Errorf("reading the links of node %s: %w", h.Node, err)
 	}
 	next := h.lease.DeepCopy()
 	if err := h.fill(next, facts, every); err != nil {

@@ -190,6 +190,30 @@ func TestARenewalThatIsRefusedOrHangsIsMadeGood(t *testing.T) {
 	}
 }
 
+// Who writes what was so before the API server answered lets others act on it.
+func TestALeaseSaysWhatIsSoOnceTheAPIServerAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := greeting(t, 850*time.Millisecond, func(client *fake.Clientset, h *Hello) {
+			start, facts := time.Now(), h.Facts
+			h.Facts = func() (snapshot.Speaker, error) {
+				sp, err := facts()
+				sp.Links[0].Unsteady = time.Since(start) < 500*time.Millisecond
+				return sp, err
+			}
+			client.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+				time.Sleep(max(0, 800*time.Millisecond-time.Since(start)))
+				return false, nil, nil
+			})
+		})
+		if n := writes(client, "update"); n != 1 {
+			t.Fatalf("%d renewals, want the first", n)
+		}
+		if _, h := said(t, client); h.Links[0].Unsteady {
+			t.Error("a link that is steady is said not to be")
+		}
+	})
+}
+
 func TestALargeClusterRenewsSeldom(t *testing.T) {
 	for peers, want := range map[int]time.Duration{0: time.Second, 50: time.Second, 51: 2 * time.Second, 1000: 20 * time.Second} {
 		h := &Hello{Peers: func() int { return peers }}
