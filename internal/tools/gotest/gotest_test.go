@@ -11,6 +11,7 @@ const events = `{"Action":"start","Package":"p"}
 {"Action":"run","Package":"p","Test":"TestGood"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"    a_test.go:3: chatter\n"}
 {"Action":"pass","Package":"p","Test":"TestGood","Elapsed":0.1}
+{"Action":"output","Package":"p","Test":"TestBad","Output":"    a_test.go:4: chatter\n"}
 {"Action":"output","Package":"p","Test":"TestBad","Output":"    a_test.go:5: one is not two\n"}
 {"Action":"fail","Package":"p","Test":"TestBad","Elapsed":0.1}
 {"Action":"output","Package":"p","Test":"TestIPVS","Output":"    a_test.go:9: finding IPVS: no such file\n"}
@@ -29,17 +30,18 @@ func TestScribeShowsWhatFailedAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.complaints()
-	want := "    a_test.go:5: one is not two\n" +
+	want := "    a_test.go:4: chatter\n" +
+		"    a_test.go:5: one is not two\n" +
 		"FAIL\tp\t0.2s\n" +
 		"panic: test timed out\n" +
 		"not an event\n" +
-		"  failed: p TestBad: a_test.go:5: one is not two\n"
+		"  failed: p TestBad: a_test.go:4: chatter | a_test.go:5: one is not two\n"
 	if out.String() != want {
 		t.Errorf("printed:\n%s\nwant:\n%s", out.String(), want)
 	}
 	wantOutcomes := []outcome{
 		{"p", "TestGood", "pass", ""},
-		{"p", "TestBad", "fail", "a_test.go:5: one is not two"},
+		{"p", "TestBad", "fail", "a_test.go:4: chatter | a_test.go:5: one is not two"},
 		{"p", "TestIPVS", "skip", "finding IPVS: no such file"},
 	}
 	if !slices.Equal(s.outcomes, wantOutcomes) {

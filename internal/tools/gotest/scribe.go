@@ -118,14 +118,19 @@ func (s *scribe) complaints() {
 	}
 }
 
-// complaint is the first thing that a failed test said, with its line number.
+// complaint is everything that a failed test said of itself, with line numbers,
+// or the end of it: what is a complaint and what only chatter is not marked.
 func complaint(lines []string) string {
+	var said []string
 	for _, line := range lines {
 		if line = strings.TrimSpace(line); strings.Contains(line, "_test.go:") {
-			return line[:min(len(line), 600)]
+			said = append(said, line[:min(len(line), 400)])
 		}
 	}
-	return "no reason given"
+	if len(said) == 0 {
+		return "no reason given"
+	}
+	return strings.Join(said[max(0, len(said)-12):], " | ")
 }
 
 // reason is what a test said last, before it was skipped: the text of
