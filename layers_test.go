@@ -38,6 +38,8 @@ var forbidden = []struct {
 	{[]string{"speaker/ndp"}, []string{self + "speaker/arp", "github.com/mdlayher/arp", "github.com/mdlayher/ethernet"}, "a protocol knows no other"},
 	{[]string{"speaker/l2", "speaker/arp", "speaker/ndp"}, []string{self + "speaker/steer/ipvs", self + "speaker/steer/nft", "github.com/moby/"}, "announcing knows no kernel that steers"},
 	{[]string{"speaker/bfd"}, []string{self + "speaker", "github.com/"}, "BFD knows neither who is watched nor why"},
+	{[]string{"speaker/bgp"}, []string{self + "controller", self + "internal/kube", self + "speaker/l2", self + "speaker/bfd", "k8s.io/"}, "BGP says what it is told, to whom it is told"},
+	{[]string{"speaker/l2", "speaker/arp", "speaker/ndp", "speaker/bfd", "speaker/liveness", "speaker/steer/ipvs", "speaker/steer/nft", "internal/kube"}, []string{"github.com/osrg/"}, "only bgp imports GoBGP"},
 	{[]string{"speaker/liveness"}, []string{self + "controller", self + "internal/kube", self + "speaker/l2", "k8s.io/", "github.com/vishvananda/"}, "who is alive is asked neither of the API nor of the wire of an address"},
 	{[]string{"speaker/steer/nft"}, []string{"github.com/moby/"}, "only ipvs imports moby/ipvs"},
 	{[]string{"speaker/doctor/look"}, []string{self + "controller", self + "internal/kube", self + "config/v1alpha1", "k8s.io/"}, "the doctor looks at a node, not at the API"},

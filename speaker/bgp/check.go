@@ -1,0 +1,89 @@
+package bgp
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+// valid returns the sessions that can be kept, and what is wrong with the
+// others, both by name.
+func valid(want speaker.Routing) (map[string]speaker.Session, map[string]error) {
+	good, bad := map[string]speaker.Session{}, map[string]error{}
+	for _, w := range want.Sessions {
+		err := check(w)
+		if _, twice := good[w.Name]; twice {
+			err = errors.Join(err, errors.New("it is there twice"))
+		}
+		if err != nil {
+			bad[w.Name] = fmt.Errorf("BGP session %q: %w", w.Name, err)
+			continue
+		}
+		w.Routes = slices.Clone(w.Routes)
+		good[w.Name] = w
+	}
+	for name := range bad {
+		delete(good, name)
+	}
+	return good, bad
+}
+
+func join(errs map[string]error) error {
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		all = append(all, errs[name])
+	}
+	return errors.Join(all...)
+}
+
+// maxRestart is what 12 bits can say (RFC 4724 §3), and maxHold what 16 can.
+const (
+	maxRestart = 4095 * time.Second
+	maxHold    = 65535 * time.Second
+)
+
+func check(w speaker.Session) error {
+	var errs []error
+	wrong := func(is bool, text string, args ...any) {
+		if is {
+			errs = append(errs, fmt.Errorf(text, args...))
+		}
+	}
+	wrong(w.LocalASN == 0, "spec.myASN is 0")
+	wrong(!w.RouterID.Is4() || w.RouterID.IsUnspecified(), "spec.routerID %s is not an IPv4 address", w.RouterID)
+	wrong(!w.Addr.IsValid() && w.Interface == "", "there is neither spec.address nor spec.interface")
+	wrong(w.Addr.Is6() && w.Addr.IsLinkLocalUnicast() && w.Addr.Zone() == "" && w.Interface == "", "spec.address %s is link-local: spec.interface has to say on which link", w.Addr)
+	wrong(w.Addr.Is4In6(), "spec.address %s is an IPv4 address in disguise", w.Addr)
+	wrong(w.Port == 0, "spec.port is 0")
+	wrong(w.Source.IsValid() && w.Source.Is4() == isV6(w), "spec.sourceAddress %s is of another family than the router's", w.Source)
+	wrong(w.HoldTime != 0 && w.HoldTime < 3*time.Second || w.HoldTime > maxHold, "spec.holdTime %s: it is 0, or from 3 s to %s", w.HoldTime, maxHold)
+	wrong(w.Keepalive < 0 || w.HoldTime != 0 && w.Keepalive >= w.HoldTime, "spec.keepaliveTime %s is not shorter than spec.holdTime %s", w.Keepalive, w.HoldTime)
+	wrong(w.GracefulRestart < 0 || w.GracefulRestart > maxRestart, "spec.gracefulRestart %s: it is at most %s", w.GracefulRestart, maxRestart)
+	wrong(len(w.Password) > unix.TCP_MD5SIG_MAXKEYLEN, "the password is longer than %d bytes", unix.TCP_MD5SIG_MAXKEYLEN)
+	wrong(!w.V4 && !w.V6, "spec.families is empty")
+	return errors.Join(append(errs, checkRoutes(w.Routes)...)...)
+}
+
+func checkRoutes(routes []speaker.Route) (errs []error) {
+	seen := make(map[netip.Prefix]bool, len(routes))
+	for _, r := range routes {
+		switch {
+		case !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() || r.Prefix.Addr().Is4In6():
+			errs = append(errs, fmt.Errorf("%s is no prefix", r.Prefix))
+		case seen[r.Prefix]:
+			errs = append(errs, fmt.Errorf("%s is there twice", r.Prefix))
+		}
+		seen[r.Prefix] = true
+	}
+	return errs
+}
+
+// isV6 is whether the session is one over IPv6.
+func isV6(w speaker.Session) bool { return !w.Addr.IsValid() || w.Addr.Is6() }

@@ -1,0 +1,199 @@
+package bgp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+// A keeping is one connection of a session, from the first message to the last.
+type keeping struct {
+	*session
+	core  *core
+	relay *relay
+	local netip.Addr
+
+	theirs open     // valid once hops is not nil
+	hops   nextHops // nil until the router has said who it is
+	came   bool     // whether the session came up
+}
+
+// keep serves the connection until it ends, and returns why.
+func (k *keeping) keep(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-k.relay.life.Done():
+			return context.Cause(k.relay.life)
+		case <-k.down:
+			return errBFD
+		case <-k.again:
+		case e := <-k.relay.events:
+			if err := k.see(ctx, e); err != nil {
+				return err
+			}
+		case o := <-k.orders:
+			if k.differs(o) {
+				return errChanged
+			}
+			o.done <- k.tell(ctx)
+		}
+	}
+}
+
+// differs takes an order, and returns whether it ends the connection. Then it
+// is answered, for all else that is wanted is.
+func (k *keeping) differs(o order) bool {
+	changed := differ(o.want, k.want)
+	k.want = o.want
+	if changed {
+		o.done <- nil
+	}
+	return changed
+}
+
+// see deals with what the relay has seen, and lets it go on.
+func (k *keeping) see(ctx context.Context, e event) error {
+	switch e.kind {
+	case opening:
+		k.become("opensent", nil)
+	case opened:
+		if err := k.meet(ctx, e.open); err != nil {
+			return err
+		}
+	case confirming:
+		return k.rise()
+	}
+	return k.release()
+}
+
+func (k *keeping) release() error {
+	select {
+	case k.relay.proceed <- struct{}{}:
+		return nil
+	case <-k.relay.life.Done():
+		return context.Cause(k.relay.life)
+	}
+}
+
+// meet prepares what the router is to be told, before GoBGP knows that it is
+// there: all of it goes out at once then, and before the End-of-RIB marker.
+func (k *keeping) meet(ctx context.Context, o open) error {
+	addrs, err := onLinkOf(k.local)
+	if err != nil {
+		return err
+	}
+	k.theirs, k.hops = o, chooseHops(k.local, addrs, o)
+	k.edit(func(st *speaker.SessionState) { st.PeerASN, st.RouterID = o.asn, o.id })
+	k.become("openconfirm", nil)
+	return k.tell(ctx)
+}
+
+// rise tells the router all that it is to know.
+func (k *keeping) rise() error {
+	if err := k.core.rise(k.relay.life, k.release); err != nil {
+		return cmp.Or(context.Cause(k.relay.life), err)
+	}
+	k.came, k.restarted = true, false
+	k.become("established", nil)
+	complaint := missing(families(k.want), k.hops, k.theirs)
+	log := k.log.With("router", k.show().Addr, "asn", k.theirs.asn, "routes", len(k.core.told))
+	if complaint != nil {
+		k.edit(func(st *speaker.SessionState) { st.Err = complaint.Error() })
+		log.Warn("a BGP session is up, in part", "err", complaint)
+		return nil
+	}
+	log.Info("a BGP session is up")
+	return nil
+}
+
+// tell tells the router what has changed, as far as it takes it.
+func (k *keeping) tell(ctx context.Context) error {
+	if k.hops == nil {
+		return nil // all of it will be told when it is known to whom
+	}
+	want := nextHops{}
+	for _, f := range families(k.want) {
+		if k.theirs.families[f] {
+			want[f] = k.hops[f]
+		}
+	}
+	err := k.core.tell(ctx, tableOf(k.want.Routes, want, k.theirs.asn == k.want.LocalASN))
+	k.edit(func(st *speaker.SessionState) { st.Sent = len(k.core.told) })
+	return err
+}
+
+// become notes a state.
+func (s *session) become(state string, err error) {
+	s.edit(func(st *speaker.SessionState) {
+		if st.State != state {
+			st.State, st.Since = state, time.Now()
+		}
+		if up := state == "established"; up || err != nil {
+			st.Up, st.Err = up, ""
+		}
+		if err != nil {
+			st.Err = err.Error()
+		}
+	})
+}
+
+// edit changes what States returns.
+func (s *session) edit(change func(*speaker.SessionState)) {
+	s.mu.Lock()
+	before := s.state
+	change(&s.state)
+	changed := before != s.state
+	s.mu.Unlock()
+	if changed {
+		s.changed()
+	}
+}
+
+// attach notes whose offers count; nil for none.
+func (s *session) attach(r *relay) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.relay = r
+}
+
+// show returns how the session is.
+func (s *session) show() speaker.SessionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.state
+	if s.relay != nil {
+		st.Offered = int(s.relay.offers.Load())
+	}
+	return st
+}
+
+// report notes that a connection has ended, or none came about, and logs what
+// is new of it.
+func (s *session) report(ctx context.Context, came bool, err error) {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	before := s.show()
+	s.become("idle", err)
+	s.edit(func(st *speaker.SessionState) {
+		st.Sent, st.Since = 0, time.Now()
+		if came {
+			st.Flaps++
+		}
+	})
+	_, ours := lastWords(err)
+	switch {
+	case came && ours && !errors.Is(err, errBFD):
+		s.log.Info("a BGP session is ended", "router", before.Addr, "because", err)
+	case came:
+		s.log.Warn("a BGP session is down", "router", before.Addr, "err", err)
+	case !ours && before.Err != err.Error():
+		s.log.Warn("a BGP session does not come up", "router", before.Addr, "err", err)
+	}
+}

@@ -1,0 +1,166 @@
+//go:build netns
+
+package bgp
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/herald-lb/herald/internal/nettest"
+)
+
+const ms = time.Millisecond
+
+// TestMain runs the tests in a network namespace of their own, as the node:
+// goroutines of the runtime dial, which cannot be sent into another.
+func TestMain(m *testing.M) {
+	const marker = "HERALD_BGP_TEST_INSIDE"
+	if os.Getenv(marker) == "" {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			err = syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), marker+"=1"))
+			fmt.Fprintln(os.Stderr, "starting the tests anew:", err)
+			os.Exit(1)
+		}
+		// Without the right to, nettest.Require says so.
+		runtime.UnlockOSThread()
+	}
+	if lo, err := netlink.LinkByName("lo"); err == nil {
+		_ = netlink.LinkSetUp(lo) // what needs it will say so
+	}
+	os.Exit(m.Run())
+}
+
+// node returns the namespace that the tests run in.
+func node(t testing.TB) *nettest.Namespace {
+	t.Helper()
+	nettest.Require(t)
+	n := &nettest.Namespace{Name: "node"}
+	var err error
+	if n.Handle, err = netns.Get(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Handle.Close() })
+	if n.Link, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Link.Close)
+	n.Up(t, "lo")
+	n.Sysctl(t, "net/ipv6/conf/all/accept_dad", "0")
+	n.Sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
+	return n
+}
+
+var cables atomic.Int32
+
+// A site is a router's namespace, on a cable to the node.
+type site struct {
+	*nettest.Namespace
+	link string // of the node
+}
+
+// cable returns a new router's namespace, whose link is eth0.
+func cable(t testing.TB, n *nettest.Namespace, ours, theirs []string) site {
+	t.Helper()
+	i := cables.Add(1)
+	s := site{nettest.New(t, fmt.Sprintf("r%d", i)), fmt.Sprintf("to%d", i)}
+	nettest.Cable(t, nettest.End{In: n, Link: s.link, Addrs: ours}, nettest.End{In: s.Namespace, Link: "eth0", Addrs: theirs})
+	t.Cleanup(func() {
+		if l, err := n.Link.LinkByName(s.link); err == nil {
+			_ = n.Link.LinkDel(l)
+		}
+	})
+	return s
+}
+
+// needs skips t if a program is missing, and fails it where it must run.
+func needs(t testing.TB, program, debian string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	switch {
+	case err == nil:
+	case os.Getenv("REQUIRE_NETNS") != "":
+		t.Fatalf("there is no %s, of the package %s: %v", program, debian, err)
+	default:
+		t.Skipf("there is no %s, of the package %s", program, debian)
+	}
+	return path
+}
+
+// folder returns one with a short name, for sockets, which belongs to a user.
+func folder(t testing.TB, owner string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bgp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	u, err := user.Lookup(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A daemon is a program in a namespace, until the test ends.
+type daemon struct {
+	cmd *exec.Cmd
+	out *buffer
+}
+
+func start(t testing.TB, n *nettest.Namespace, name string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{exec.Command(name, args...), &buffer{}}
+	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
+	if err := n.Do(d.cmd.Start); err != nil {
+		t.Fatalf("starting %s: %v", name, err)
+	}
+	t.Cleanup(func() {
+		d.kill()
+		if t.Failed() {
+			t.Logf("%s has said:\n%s", name, d.out)
+		}
+	})
+	return d
+}
+
+// kill ends it without a word, and can be called again.
+func (d *daemon) kill() {
+	_ = d.cmd.Process.Kill()
+	_ = d.cmd.Wait()
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listens is whether somebody does at a socket in the file system.
+func listens(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}

@@ -1,0 +1,277 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+// An event is what a relay has seen, or heard. The one that sees it waits
+// until it is dealt with.
+type event struct {
+	kind eventKind
+	open open // of the router
+}
+
+type eventKind uint8
+
+const (
+	opening    eventKind = iota // our OPEN is on its way
+	opened                      // the router has said who it is; GoBGP does not know yet
+	confirming                  // the router has confirmed; GoBGP does not know yet
+)
+
+// A relay stands between a router and GoBGP, from the connection's first
+// message to its last. It passes on whole messages, so that another can be put
+// in between at any time. UPDATEs of the router are counted, and go no further.
+type relay struct {
+	want         speaker.Session
+	restarted    bool // whether our OPEN says so
+	router, core *net.TCPConn
+
+	events  chan event
+	proceed chan struct{} // answers each event
+	offers  atomic.Int64
+
+	writing sync.Mutex // held while a message goes to the router
+	said    bool       // our last word to it; guarded by writing
+
+	life  context.Context // until the connection is to end; its cause is why
+	end   context.CancelCauseFunc
+	pumps sync.WaitGroup
+
+	// Of the goroutine that reads from the router, and what it tells the others.
+	theirs open
+	opened bool
+	up     bool
+	fed    time.Time   // when GoBGP was last sent anything
+	quiet  atomic.Bool // no keepalives are exchanged (hold time 0)
+}
+
+func newRelay(w speaker.Session, restarted bool, router, core *net.TCPConn) *relay {
+	r := &relay{
+		want: w, restarted: restarted, router: router, core: core,
+		events: make(chan event), proceed: make(chan struct{}),
+	}
+	r.life, r.end = context.WithCancelCause(context.Background())
+	return r
+}
+
+// start begins to pass on. Close has to be called.
+func (r *relay) start() {
+	r.pumps.Go(func() { r.end(r.fromRouter()) })
+	r.pumps.Go(func() { r.end(r.fromCore()) })
+	r.pumps.Go(r.nourish)
+}
+
+// tell has an event dealt with.
+func (r *relay) tell(e event) error {
+	select {
+	case r.events <- e:
+	case <-r.life.Done():
+		return context.Cause(r.life)
+	}
+	select {
+	case <-r.proceed:
+		return nil
+	case <-r.life.Done():
+		return context.Cause(r.life)
+	}
+}
+
+func (r *relay) fromRouter() error {
+	for buf := make([]byte, maxMessage); ; {
+		m, err := readMessage(r.router, buf)
+		if err != nil {
+			return lost(err, r.opened)
+		}
+		if err := r.hear(m); err != nil {
+			return err
+		}
+	}
+}
+
+// hear deals with a message of the router.
+func (r *relay) hear(m message) error {
+	switch kind := m.kind(); {
+	case kind == typeNotification:
+		return refusal(parseNotification(m), r.want, addrOf(r.router.LocalAddr()))
+	case kind == typeOpen && !r.opened:
+		return r.hearOpen(m)
+	case kind == typeKeepalive && r.opened && !r.up:
+		if err := r.tell(event{kind: confirming}); err != nil {
+			return err
+		}
+		r.up = true
+		return r.feed(m)
+	case kind == typeUpdate && r.up:
+		announced, withdrawn := offered(m)
+		r.offers.Store(max(0, r.offers.Load()+int64(announced)-int64(withdrawn)))
+		if time.Since(r.fed) < time.Second {
+			return nil
+		}
+		return r.feed(newMessage(typeKeepalive)) // it is as good a sign of life
+	case (kind == typeKeepalive || kind == typeRefresh) && r.up:
+		return r.feed(m)
+	}
+	n := notification{code: codeFSM}
+	if m.kind() > typeRefresh || m.kind() == 0 {
+		n = notification{code: codeHeader, subcode: headerBadType, data: []byte{m.kind()}}
+	}
+	r.say(n)
+	return fmt.Errorf("the router sent a message of type %d out of turn: %w", m.kind(), ended(n, 0))
+}
+
+func (r *relay) hearOpen(m message) error {
+	o, err := parseOpen(m)
+	if err != nil {
+		return err
+	}
+	if n, err := stranger(o, r.want); err != nil {
+		r.say(n)
+		return err
+	}
+	r.theirs, r.opened = o, true
+	if err := r.tell(event{kind: opened, open: o}); err != nil {
+		return err
+	}
+	if o.hold == 0 || r.want.HoldTime == 0 { // GoBGP cannot do without
+		r.quiet.Store(true)
+		setHold(m, innerHold(r.want))
+	}
+	return r.feed(m)
+}
+
+// feed passes a message on to GoBGP. Only the goroutine that reads from the
+// router does, and nourish once there is nothing else.
+func (r *relay) feed(m message) error {
+	r.fed = time.Now()
+	if _, err := r.core.Write(m); err != nil {
+		// Why it has closed it is about to say, to the other goroutine.
+		<-r.life.Done()
+		return context.Cause(r.life)
+	}
+	return nil
+}
+
+func (r *relay) fromCore() error {
+	confirmed := false
+	for buf := make([]byte, maxMessage); ; {
+		m, err := readMessage(r.core, buf)
+		if err != nil {
+			return errors.New("GoBGP ended the session without a word")
+		}
+		switch m.kind() {
+		case typeOpen:
+			preserve(m, r.restarted)
+			if r.want.HoldTime == 0 {
+				setHold(m, 0)
+			}
+			if err := r.tell(event{kind: opening}); err != nil {
+				return err
+			}
+		case typeNotification:
+			n := parseNotification(m)
+			r.say(n)
+			return ended(n, r.want.HoldTime)
+		case typeKeepalive:
+			if confirmed && r.quiet.Load() {
+				continue
+			}
+			confirmed = true
+		}
+		if err := r.pass(m); err != nil {
+			return fmt.Errorf("the router does not take what it is told: %w", err)
+		}
+	}
+}
+
+// pass sends a message to the router, unless we have said our last.
+func (r *relay) pass(m message) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if r.said {
+		return nil
+	}
+	if err := r.router.SetWriteDeadline(time.Now().Add(time.Duration(innerHold(r.want)) * time.Second)); err != nil {
+		return err
+	}
+	_, err := r.router.Write(m)
+	return err
+}
+
+// farewell is for how long a router may take to read our last word.
+const farewell = 500 * time.Millisecond
+
+// say sends our last word.
+func (r *relay) say(n notification) {
+	// One that does not read is not waited for.
+	_ = r.router.SetWriteDeadline(time.Now().Add(farewell))
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if r.said {
+		return
+	}
+	r.said = true
+	_ = r.router.SetWriteDeadline(time.Now().Add(farewell))
+	if _, err := r.router.Write(n.message()); err == nil {
+		_ = r.router.CloseWrite()
+	}
+}
+
+// close ends the connection, and returns why it had come to its end. A router
+// that was told is given the time to read it: were there anything unread at our
+// side, the kernel would reset the connection.
+func (r *relay) close(why error) error {
+	r.end(why)
+	_ = r.router.SetReadDeadline(time.Now().Add(farewell))
+	r.writing.Lock()
+	said := r.said
+	r.said = true
+	r.writing.Unlock()
+	if said {
+		drain(r.router)
+	}
+	_ = r.router.Close()
+	_ = r.core.Close()
+	r.pumps.Wait()
+	return context.Cause(r.life)
+}
+
+// drain reads until the other end closes, or the deadline.
+func drain(c *net.TCPConn) {
+	for buf := make([]byte, maxMessage); ; {
+		if _, err := c.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// nourish keeps GoBGP content where routers send no keepalives.
+func (r *relay) nourish() {
+	for t := time.NewTicker(10 * time.Second); ; {
+		select {
+		case <-r.life.Done():
+			t.Stop()
+			return
+		case <-t.C:
+			if r.quiet.Load() {
+				_, _ = r.core.Write(newMessage(typeKeepalive)) // the pumps will find out
+			}
+		}
+	}
+}
+
+// innerHold is the hold time between GoBGP and us, in seconds.
+func innerHold(w speaker.Session) uint16 {
+	if w.HoldTime == 0 {
+		return 90
+	}
+	return uint16(w.HoldTime / time.Second)
+}

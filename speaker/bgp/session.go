@@ -1,0 +1,238 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+// A session is one with a router, through all its connections. One goroutine,
+// that of run, owns what is not guarded.
+type session struct {
+	log     *slog.Logger
+	changed func()
+	orders  chan order
+	down    chan struct{} // BFD has lost the router
+	again   chan struct{} // it is worth dialling at once
+	stopped chan struct{} // closed once run has ended
+
+	want      speaker.Session
+	restarted bool // whether routers are to be told that we come back from a restart
+	failed    int  // connections in a row that did not come up
+
+	mu    sync.Mutex
+	state speaker.SessionState
+	relay *relay // of the connection; nil for none
+}
+
+// An order is what the session is to be like.
+type order struct {
+	want speaker.Session
+	done chan<- error
+}
+
+// Why we end a connection. A router hears it as the NOTIFICATION.
+var (
+	errRemoved = errors.New("the session was removed")
+	errChanged = errors.New("the session was changed")
+	errBFD     = errors.New("BFD says that the router, or the way to it, is down")
+	errLeaving = errors.New("this speaker ends")
+)
+
+// lastWords returns what a router is told as the connection ends by err, and
+// whether it is us who end it.
+func lastWords(err error) (notification, bool) {
+	switch {
+	case errors.Is(err, errRemoved):
+		return cease(ceaseDeconfigured, ""), true
+	case errors.Is(err, errChanged):
+		return cease(ceaseChanged, ""), true
+	case errors.Is(err, errBFD):
+		return cease(ceaseBFD, ""), true
+	case errors.Is(err, errLeaving):
+		return cease(ceaseShutdown, "Herald is stopped on this node"), true
+	}
+	return notification{}, false
+}
+
+func newSession(w speaker.Session, log *slog.Logger, changed func()) *session {
+	return &session{
+		log: log.With("peer", w.Name), changed: changed, want: w, restarted: true,
+		orders: make(chan order), down: make(chan struct{}, 1), again: make(chan struct{}, 1), stopped: make(chan struct{}),
+		state: speaker.SessionState{Name: w.Name, Addr: w.Addr, State: "idle", Since: time.Now()},
+	}
+}
+
+// run connects, again and again, until ctx ends. Its cause is what the router is
+// told.
+func (s *session) run(ctx context.Context) {
+	defer close(s.stopped)
+	for wait := time.Duration(0); s.pause(ctx, wait); {
+		came, err := s.connect(ctx)
+		if came {
+			s.failed = 0
+		}
+		s.report(ctx, came, err)
+		wait = 0
+		if !errors.Is(err, errChanged) {
+			wait = backoff(s.failed, s.want.ConnectRetry, rand.Float64())
+			s.failed++
+		}
+	}
+}
+
+// Bounds of the wait between two connections.
+const (
+	firstRetry   = 250 * time.Millisecond
+	defaultRetry = 5 * time.Second
+)
+
+// backoff returns how long to wait after a number of failures: twice as long
+// each time, up to most (0 for the default), from half to all of it by chance.
+func backoff(failed int, most time.Duration, chance float64) time.Duration {
+	if most <= 0 {
+		most = defaultRetry
+	}
+	d := most
+	if failed < 16 {
+		d = min(most, firstRetry<<failed)
+	}
+	return d/2 + time.Duration(chance*float64(d/2))
+}
+
+// pause waits, and takes orders. It is false once ctx has ended.
+func (s *session) pause(ctx context.Context, wait time.Duration) bool {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+			return ctx.Err() == nil
+		case <-s.again:
+			return ctx.Err() == nil
+		case <-s.down:
+		case o := <-s.orders:
+			if s.take(o) {
+				s.failed = 0
+				return true
+			}
+		}
+	}
+}
+
+// take notes an order that there is no router to tell of, and returns whether
+// it makes another session.
+func (s *session) take(o order) bool {
+	changed := differ(o.want, s.want)
+	s.want = o.want
+	o.done <- nil
+	return changed
+}
+
+// connect dials once, and keeps the connection until it ends. It returns whether
+// the session came up, and why it ended.
+func (s *session) connect(ctx context.Context) (bool, error) {
+	conn, err := s.reach(ctx)
+	if err != nil {
+		return false, err
+	}
+	core, err := newCore(ctx, s.want, s.log)
+	if err != nil {
+		_ = conn.Close()
+		return false, err
+	}
+	defer core.close()
+	r := newRelay(s.want, s.restarted, conn, core.conn)
+	r.start()
+	s.attach(r)
+	defer s.attach(nil)
+	k := &keeping{session: s, core: core, relay: r, local: addrOf(conn.LocalAddr())}
+	why := k.keep(ctx)
+	if n, ours := lastWords(why); ours && !s.silent(why) {
+		r.say(n)
+	}
+	return k.came, r.close(why)
+}
+
+// silent is whether the router is not to be told that we go: it keeps our
+// routes then, if we come back soon (RFC 4724 §4.2).
+func (s *session) silent(why error) bool {
+	return errors.Is(why, errLeaving) && s.want.GracefulRestart > 0
+}
+
+// A dialled is what comes of dialling.
+type dialled struct {
+	conn *net.TCPConn
+	err  error
+}
+
+// reach dials the router, and takes orders meanwhile.
+func (s *session) reach(ctx context.Context) (*net.TCPConn, error) {
+	s.become("connect", nil)
+	dialing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	result := make(chan dialled, 1)
+	go func(w speaker.Session) {
+		conn, err := s.dial(dialing, w)
+		result <- dialled{conn, err}
+	}(s.want)
+	for {
+		select {
+		case d := <-result:
+			return d.conn, d.err
+		case <-ctx.Done():
+			cancel()
+			return nil, abandon(<-result, context.Cause(ctx))
+		case <-s.again:
+		case <-s.down:
+		case o := <-s.orders:
+			if s.take(o) {
+				cancel()
+				return nil, abandon(<-result, errChanged)
+			}
+		}
+	}
+}
+
+func abandon(d dialled, why error) error {
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
+	return why
+}
+
+// dial finds out where the router is, and connects to it.
+func (s *session) dial(ctx context.Context, w speaker.Session) (*net.TCPConn, error) {
+	addr := w.Addr
+	if !addr.IsValid() {
+		var err error
+		if addr, err = find(ctx, w.Interface); err != nil {
+			return nil, err
+		}
+	}
+	if addr.IsLinkLocalUnicast() && addr.Is6() && addr.Zone() == "" {
+		addr = addr.WithZone(w.Interface)
+	}
+	s.edit(func(st *speaker.SessionState) { st.Addr = addr })
+	return dial(ctx, w, addr)
+}
+
+// differ is whether two are other sessions, not only of other routes.
+func differ(a, b speaker.Session) bool {
+	a.Routes, b.Routes = nil, nil
+	a.BFD, b.BFD = speaker.BFD{}, speaker.BFD{} // is not seen on the wire of BGP
+	a.ConnectRetry, b.ConnectRetry = 0, 0
+	return !reflect.DeepEqual(a, b)
+}
+
+func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap() }

@@ -1,0 +1,201 @@
+package bgp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/herald-lb/herald/speaker"
+)
+
+// Options are what a Speaker is made from.
+type Options struct {
+	Log *slog.Logger // nil: nothing is logged
+	// Changed is called after any change of what States returns, but for the
+	// count of what routers offer; nil if nobody wants to know. It must not block.
+	Changed func()
+}
+
+// A Speaker keeps one session with each router. New makes one, Run runs it.
+type Speaker struct {
+	log     *slog.Logger
+	changed func()
+
+	mu       sync.Mutex
+	want     map[string]speaker.Session // by name; what Run begins with
+	sessions map[string]*kept
+	run      context.Context // of Run; nil before it
+	ended    bool
+	running  sync.WaitGroup
+}
+
+// A kept is a session with what ends it.
+type kept struct {
+	*session
+	end context.CancelCauseFunc
+}
+
+var _ speaker.Router = (*Speaker)(nil)
+
+// New returns a Speaker without sessions. It opens and starts nothing.
+func New(o Options) *Speaker {
+	s := &Speaker{log: o.Log, changed: o.Changed, want: map[string]speaker.Session{}, sessions: map[string]*kept{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.changed == nil {
+		s.changed = func() {}
+	}
+	return s
+}
+
+// Run keeps the sessions until ctx ends. Then routers are told that this
+// speaker stops; those that keep our routes meanwhile (GracefulRestart) just
+// lose the connection. It can be run once.
+func (s *Speaker) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.run != nil {
+		s.mu.Unlock()
+		return errors.New("running the BGP speaker twice")
+	}
+	// The sessions end by a cause of their own.
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	s.run = inner
+	for _, w := range s.want {
+		s.open(w)
+	}
+	s.mu.Unlock()
+
+	<-ctx.Done()
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	cancel(errLeaving)
+	s.running.Wait()
+	return nil
+}
+
+// open starts a session.
+func (s *Speaker) open(w speaker.Session) {
+	ctx, end := context.WithCancelCause(s.run)
+	k := &kept{newSession(w, s.log, s.changed), end}
+	s.sessions[w.Name] = k
+	s.running.Go(func() { k.session.run(ctx) })
+}
+
+// Sync implements [speaker.Router]. Routers that are there have been told when
+// it returns, as far as it takes GoBGP: what GoBGP has is sent at once. Before
+// Run, it only checks and notes what is wanted.
+func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
+	next, errs := valid(want)
+	waits := s.adopt(next, errs)
+	var mu sync.Mutex // of errs
+	var waiting sync.WaitGroup
+	for name, wait := range waits {
+		waiting.Go(func() {
+			if err := wait(ctx); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs[name] = errors.Join(errs[name], fmt.Errorf("BGP session %q: %w", name, err))
+			}
+		})
+	}
+	waiting.Wait()
+	return join(errs)
+}
+
+// adopt makes the sessions those of next, and leaves those that errs names as
+// they are. It returns, by name, how to wait for each.
+func (s *Speaker) adopt(next map[string]speaker.Session, errs map[string]error) map[string]func(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range errs {
+		if w, ok := s.want[name]; ok {
+			next[name] = w
+		}
+	}
+	s.want = next
+	waits := map[string]func(context.Context) error{}
+	if s.run == nil || s.ended {
+		return waits
+	}
+	for name, k := range s.sessions {
+		if _, ok := next[name]; !ok {
+			k.end(errRemoved)
+			delete(s.sessions, name)
+			waits[name] = k.gone
+		}
+	}
+	for name, w := range next {
+		if k, ok := s.sessions[name]; ok {
+			waits[name] = k.order(w)
+			continue
+		}
+		s.open(w)
+	}
+	return waits
+}
+
+// gone waits until the session has ended.
+func (k *kept) gone(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-k.stopped:
+		return nil
+	}
+}
+
+// order has the session be like w, and returns how to wait for it.
+func (k *kept) order(w speaker.Session) func(context.Context) error {
+	return func(ctx context.Context) error {
+		done := make(chan error, 1)
+		select {
+		case k.orders <- order{w, done}:
+		case <-k.stopped:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-k.stopped:
+			return nil
+		}
+	}
+}
+
+// States implements [speaker.Router].
+func (s *Speaker) States() []speaker.SessionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	states := make([]speaker.SessionState, 0, len(s.sessions))
+	for _, k := range s.sessions {
+		states = append(states, k.show())
+	}
+	slices.SortFunc(states, func(a, b speaker.SessionState) int { return cmp.Compare(a.Name, b.Name) })
+	return states
+}
+
+// Down ends a session at once, as BFD has lost the router (RFC 5882 §4.2). It is
+// tried again like any other that was lost.
+func (s *Speaker) Down(name string) { s.ring(name, func(k *kept) chan struct{} { return k.down }) }
+
+// Up says that a router is there: one that is not connected to is dialled now.
+func (s *Speaker) Up(name string) { s.ring(name, func(k *kept) chan struct{} { return k.again }) }
+
+func (s *Speaker) ring(name string, bell func(*kept) chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k, ok := s.sessions[name]; ok {
+		select {
+		case bell(k) <- struct{}{}:
+		default:
+		}
+	}
+}

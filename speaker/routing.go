@@ -1,0 +1,105 @@
+package speaker
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// A Routing is what this node says by BGP, and to whom.
+type Routing struct {
+	Sessions []Session // by Name
+}
+
+// A Session is a BGP session with one router (RFC 4271). Each is on its own: what
+// is said in one does not depend on any other.
+type Session struct {
+	Name string // of the BGPPeer; unique
+
+	// LocalASN is the number of this node's autonomous system in this session.
+	LocalASN uint32
+	// PeerASN is that of the router; 0 for any that Relation allows.
+	PeerASN  uint32
+	Relation Relation
+
+	// Addr is that of the router. It is invalid where it is to be found out:
+	// whoever is a router at the other end of Interface (unnumbered).
+	Addr      netip.Addr
+	Interface string // of this node; "" for that which the route leads by
+	Port      uint16
+	Source    netip.Addr // of this node; invalid for whichever the kernel chooses
+	RouterID  netip.Addr // IPv4 (RFC 6286: any number but 0, unique in its AS)
+	Password  string     // TCP-MD5 (RFC 2385); "" for none
+
+	HoldTime, Keepalive time.Duration // whole seconds; HoldTime 0 for no keepalives at all
+	ConnectRetry        time.Duration // the longest pause between two attempts; 0 for the default
+	// Hops is how far away an external router may be: 1 for a neighbour. With
+	// TTLSecurity (GTSM, RFC 5082) packets that have come farther are not heard.
+	Hops        uint8
+	TTLSecurity bool
+	// GracefulRestart is for how long the router keeps our routes while this
+	// speaker restarts (RFC 4724); 0 for not at all.
+	GracefulRestart time.Duration
+	V4, V6          bool // families; both may be told by either (RFC 4760, 8950); routes of others are not told
+
+	// BFD is how the session is watched; Interval 0 for not at all.
+	BFD BFD
+
+	Routes []Route // by Prefix
+}
+
+// A Relation is which autonomous systems a router may be of.
+type Relation uint8
+
+// The relations.
+const (
+	AnyRelation Relation = iota
+	External             // another than ours
+	Internal             // ours
+)
+
+// A BFD is how a session is watched by BFD (RFC 5882).
+type BFD struct {
+	Interval   time.Duration // of packets, either way
+	Multiplier uint8         // how many in a row have to be missing
+}
+
+// A Route is one prefix with what is said of it.
+type Route struct {
+	Prefix      netip.Prefix
+	Communities []uint32    // RFC 1997, sorted
+	Large       [][3]uint32 // RFC 8092, sorted
+	LocalPref   *uint32     // internal sessions only; nil for the default
+	MED         *uint32     // nil for none
+	// Leaving is whether routers are to find another way, as it is about to be
+	// withdrawn: it has GRACEFUL_SHUTDOWN (RFC 8326) and the worst of the above.
+	Leaving bool
+}
+
+// A Router tells routers what they are to know.
+type Router interface {
+	// Sync makes each router of want know its routes, and nothing else of this
+	// node. What has not changed is not touched: no session is closed for a
+	// change of its routes, nor for one of another session. Errors name the
+	// session; one that fails does not stop the others, and is tried again by the
+	// next Sync. That a router cannot be reached is no error: see States.
+	Sync(ctx context.Context, want Routing) error
+	// States returns how the sessions are, by Name.
+	States() []SessionState
+}
+
+// A SessionState is how a session is.
+type SessionState struct {
+	Name     string
+	Addr     netip.Addr // of the router; invalid while it is not known
+	State    string     // as RFC 4271 §8.2.2 has it, in lower case: idle, connect, opensent, openconfirm, established
+	Up       bool
+	Since    time.Time // when that began
+	PeerASN  uint32    // as the router says; 0 before it has
+	RouterID netip.Addr
+	Flaps    int    // how often it was lost
+	Err      string // in words, what went wrong last, or is wrong though it is up, and what to do
+	Sent     int    // routes that the router was told
+	Offered  int    // routes that it would have told us, one that it repeats each time: they are refused
+	BFD      string // state of its BFD session; "" for none
+}
