@@ -19,6 +19,7 @@ import (
 // A Config is the whole configuration of a cluster.
 type Config struct {
 	Pools []Pool // by Name
+	Peers []Peer // by Name
 }
 
 // Pool returns the pool of that name.
@@ -60,6 +61,7 @@ type Pool struct {
 	ReuseAfter time.Duration
 
 	Layer2   Layer2
+	BGP      []BGP
 	Steer    Steer
 	Backends Backends
 	// KeepClientIP is whether backends see the client's address although they

@@ -105,6 +105,7 @@ func compilePool(o *AddressPool) (config.Pool, []config.Problem) {
 		NamespaceSelector: r.selector("spec.namespaceSelector", s.NamespaceSelector),
 		ServiceSelector:   r.selector("spec.serviceSelector", s.ServiceSelector),
 		Layer2:            r.layer2(s.Announce),
+		BGP:               r.bgp(s.Announce),
 		Steer:             config.Steer(oneOf(&r, "spec.steer", s.Steer, SteerIPVS, SteerServiceProxy)),
 		Backends:          config.Backends(oneOf(&r, "spec.backends", s.Backends, BackendsPod, BackendsNodePort, BackendsClusterIP)),
 		KeepClientIP:      s.KeepClientIP == nil || *s.KeepClientIP,

@@ -16,9 +16,12 @@ var AddressPools = GroupVersion.WithResource("addresspools")
 // by.
 var AddressClaims = GroupVersion.WithResource("addressclaims")
 
+// BGPPeers is the resource that BGPPeer objects are read and written by.
+var BGPPeers = GroupVersion.WithResource("bgppeers")
+
 var builder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &AddressPool{}, &AddressPoolList{}, &AddressClaim{}, &AddressClaimList{},
-		&SpeakerStatus{}, &SpeakerStatusList{})
+		&BGPPeer{}, &BGPPeerList{}, &SpeakerStatus{}, &SpeakerStatusList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 })

@@ -60,6 +60,16 @@ type SpeakerReport struct {
 	//
 	// +optional
 	Reached string `json:"reached,omitempty"`
+	// Routers are the BGP sessions of the node.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=peer
+	Routers []SpeakerRouter `json:"routers,omitempty"`
+	// Established is how many of Routers are, of how many: 2/2.
+	//
+	// +optional
+	Established string `json:"established,omitempty"`
 	// Announced is how many addresses the node answers for.
 	//
 	// +optional
@@ -96,6 +106,40 @@ type SpeakerLink struct {
 	//
 	// +optional
 	Unsteady bool `json:"unsteady,omitempty"`
+}
+
+// A SpeakerRouter is a BGP session with a router.
+type SpeakerRouter struct {
+	// Peer is the name of the BGPPeer.
+	Peer string `json:"peer"`
+	// Address is that of the router.
+	//
+	// +optional
+	Address string `json:"address,omitempty"`
+	// State is that of the session: idle, connect, active, opensent, openconfirm or
+	// established.
+	State string `json:"state"`
+	// Since is when that began.
+	//
+	// +optional
+	Since metav1.Time `json:"since,omitzero"`
+	// ASN is the number of the autonomous system that the router says it is in.
+	//
+	// +optional
+	ASN int64 `json:"asn,omitempty"`
+	// Routes is how many routes the router was told.
+	//
+	// +optional
+	Routes int32 `json:"routes,omitempty"`
+	// Losses is how often the session was lost.
+	//
+	// +optional
+	Losses int32 `json:"losses,omitempty"`
+	// Error is what went wrong last, and what to do, while the session is not
+	// established.
+	//
+	// +optional
+	Error string `json:"error,omitempty"`
 }
 
 // A SpeakerPeer is a BFD session with the speaker of another node.
