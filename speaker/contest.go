@@ -139,6 +139,21 @@ type fieldKey struct {
 // What a field says of this node is said of self.
 func contests(s snapshot.Snapshot, self *snapshot.Speaker) []contest {
 	e := newElection(s, self)
+	out := make([]contest, 0, len(s.Services))
+	eachAddr(s, func(addr netip.Addr, services []*snapshot.Service) {
+		if f := e.field(addr); f.pool.Layer2.Enabled {
+			t := newTarget(addr, services)
+			if r := f.roster(t); len(r.nodes) > 0 {
+				out = append(out, contest{t, f, r})
+			}
+		}
+	})
+	return out
+}
+
+// eachAddr calls do for each address that Herald has assigned, by address, with the
+// Services that have it. do may not keep the slice.
+func eachAddr(s snapshot.Snapshot, do func(addr netip.Addr, services []*snapshot.Service)) {
 	type hosted struct {
 		addr netip.Addr
 		svc  *snapshot.Service
@@ -152,22 +167,14 @@ func contests(s snapshot.Snapshot, self *snapshot.Speaker) []contest {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b hosted) int { return a.addr.Compare(b.addr) })
-	out := make([]contest, 0, len(all))
 	var services []*snapshot.Service
 	for i, h := range all {
 		services = append(services, h.svc)
-		if i+1 < len(all) && all[i+1].addr == h.addr {
-			continue
+		if i+1 == len(all) || all[i+1].addr != h.addr {
+			do(h.addr, services)
+			services = services[:0]
 		}
-		if f := e.field(h.addr); f.pool.Layer2.Enabled {
-			t := newTarget(h.addr, services)
-			if r := f.roster(t); len(r.nodes) > 0 {
-				out = append(out, contest{t, f, r})
-			}
-		}
-		services = services[:0]
 	}
-	return out
 }
 
 // announces is whether Herald has given svc the addresses in its status.
@@ -197,10 +204,7 @@ func newElection(s snapshot.Snapshot, self *snapshot.Speaker) *election {
 
 // field returns the one that addr belongs to.
 func (e *election) field(addr netip.Addr) *field {
-	key := fieldKey{&e.uncovered, e.subnets.of(addr)}
-	if i := slices.IndexFunc(e.pools, func(p config.Pool) bool { return p.Contains(addr) }); i >= 0 {
-		key.pool = &e.pools[i]
-	}
+	key := fieldKey{e.pool(addr), e.subnets.of(addr)}
 	if f := e.fields[key]; f != nil {
 		return f
 	}
@@ -223,11 +227,27 @@ func (e *election) field(addr netip.Addr) *field {
 	return f
 }
 
+// pool returns the one that covers addr, or one with what holds where none does.
+func (e *election) pool(addr netip.Addr) *config.Pool {
+	for i := range e.pools {
+		if e.pools[i].Contains(addr) {
+			return &e.pools[i]
+		}
+	}
+	return &e.uncovered
+}
+
+// steers is whether the node of sp can do anything with what is sent to an address
+// of pool.
+func steers(sp *snapshot.Speaker, pool *config.Pool) bool {
+	return sp.DataPath != "" || pool.Steer != config.SteerIPVS
+}
+
 // comesBy returns the link by which what is sent to an address of pool would come
 // to the node of sp, if it can do anything with it: the first, by name, whose subnet
 // holds the address and which the pool allows.
 func comesBy(sp *snapshot.Speaker, pool *config.Pool, addr netip.Addr) (link snapshot.Link, ok bool) {
-	if sp.DataPath == "" && pool.Steer == config.SteerIPVS {
+	if !steers(sp, pool) {
 		return link, false
 	}
 	for _, l := range sp.Links {

@@ -1,0 +1,264 @@
+package speaker
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+// PlanRoutes returns what the node called me tells routers. An address that Herald
+// steers is told only once ready says that its rows stand in the kernel.
+//
+// Unlike on layer 2 every node that can serve an address tells it, and routers
+// spread what they send over those that are equal. A node that cannot serve all
+// Services on an address does not tell it where another can.
+func PlanRoutes(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Routing {
+	i := slices.IndexFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == me })
+	j := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return n.Name == me })
+	if i < 0 || j < 0 {
+		return Routing{}
+	}
+	p := routePlan{node: s.Nodes[j], election: newElection(s, &s.Speakers[i]), tellers: map[entry]*tellers{}}
+	p.sessions(s)
+	if len(p.routing.Sessions) == 0 {
+		return Routing{}
+	}
+	eachAddr(s, func(addr netip.Addr, services []*snapshot.Service) {
+		pool := p.pool(addr)
+		if len(pool.BGP) > 0 && (pool.Steer != config.SteerIPVS || ready[addr]) {
+			p.tell(pool, newTarget(addr, services), services)
+		}
+	})
+	return p.finish()
+}
+
+// A routePlan is a Routing in the making.
+type routePlan struct {
+	*election
+	node    snapshot.Node
+	routing Routing
+	routes  []map[netip.Prefix]Route // by place of the session
+	tellers map[entry]*tellers
+}
+
+// An entry is one of a pool's announce.bgp.
+type entry struct {
+	pool *config.Pool
+	at   int
+}
+
+// tellers are the nodes that could tell the addresses of an entry, apart from
+// endpoints.
+type tellers struct {
+	candidates []*candidate
+	steady     int // how many of them are no reserve
+	self       *candidate
+}
+
+// sessions sets those of this node, without routes.
+func (p *routePlan) sessions(s snapshot.Snapshot) {
+	for _, peer := range s.Config.Peers {
+		if _, ok := slices.BinarySearch(p.node.Peers, peer.Name); !ok {
+			continue
+		}
+		p.routing.Sessions = append(p.routing.Sessions, session(peer, p.node, s.Passwords[peer.Name]))
+		p.routes = append(p.routes, map[netip.Prefix]Route{})
+	}
+}
+
+// session returns the one of a node with a peer, without routes.
+func session(p config.Peer, node snapshot.Node, password string) Session {
+	s := Session{
+		Name: p.Name, LocalASN: p.LocalASN, PeerASN: p.PeerASN,
+		Addr: p.Addr, Interface: p.Interface, Port: p.Port, Source: p.Source, RouterID: p.RouterID, Password: password,
+		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,
+		Hops: 1, TTLSecurity: p.TTLSecurity, GracefulRestart: p.GracefulRestart, V4: p.V4, V6: p.V6,
+		BFD: BFD{Interval: p.BFDInterval, Multiplier: p.BFDMultiplier},
+	}
+	switch {
+	case p.External:
+		s.Relation = External
+	case p.Internal:
+		s.Relation = Internal
+	}
+	if p.Multihop {
+		s.Hops = 255
+	}
+	if !s.RouterID.IsValid() {
+		s.RouterID = routerID(node)
+	}
+	return s
+}
+
+// routerID returns the BGP identifier of a node: its first IPv4 address or, where it
+// has none, one made from its name, of 240.0.0.0/4, which nobody has for an address.
+func routerID(n snapshot.Node) netip.Addr {
+	for _, list := range [][]netip.Addr{n.Internal, n.Addrs} {
+		if i := slices.IndexFunc(list, netip.Addr.Is4); i >= 0 {
+			return list[i]
+		}
+	}
+	h := hash(n.Name)
+	return netip.AddrFrom4([4]byte{240 | byte(h>>24)&15, byte(h >> 16), byte(h >> 8), byte(h) | 1})
+}
+
+// tell adds the routes by which t is told.
+func (p *routePlan) tell(pool *config.Pool, t target, services []*snapshot.Service) {
+	if !t.reaches(p.node.Name) {
+		return
+	}
+	for i, b := range pool.BGP {
+		told := func(svc *snapshot.Service) bool { return slices.Contains(svc.Told[pool.Name], i) }
+		if !slices.ContainsFunc(services, told) {
+			continue
+		}
+		tells, leaving := p.of(entry{pool, i}).tells(t)
+		if !tells {
+			continue
+		}
+		bits := b.LengthV4
+		if t.addr.Is6() {
+			bits = b.LengthV6
+		}
+		prefix, err := t.addr.Prefix(bits)
+		if err != nil {
+			continue // Compile lets no such length through
+		}
+		r := Route{Prefix: prefix, Communities: b.Communities, Large: b.Large, LocalPref: b.LocalPref, MED: b.MED, Leaving: leaving}
+		for at, s := range p.routing.Sessions {
+			_, named := slices.BinarySearch(b.Peers, s.Name)
+			if (len(b.Peers) == 0 || named) && (s.V4 && t.addr.Is4() || s.V6 && t.addr.Is6()) {
+				p.add(at, r)
+			}
+		}
+	}
+}
+
+// of returns the tellers of an entry.
+func (p *routePlan) of(e entry) *tellers {
+	if ts := p.tellers[e]; ts != nil {
+		return ts
+	}
+	ts := &tellers{}
+	for _, c := range p.candidates {
+		if !slices.Contains(c.node.Tells[e.pool.Name], e.at) || !steers(c.speaker, e.pool) {
+			continue
+		}
+		ts.candidates = append(ts.candidates, c)
+		if !c.reserve {
+			ts.steady++
+		}
+		if c.node.Name == p.node.Name {
+			ts.self = c
+		}
+	}
+	p.tellers[e] = ts
+	return ts
+}
+
+// tells is whether this node tells t and, if it does, whether it is to be relieved
+// of it by others that tell it, too.
+func (ts *tellers) tells(t target) (tells, leaving bool) {
+	if ts.self == nil {
+		return false, false
+	}
+	able, steady := ts.candidates, ts.steady
+	reserve := func(c *candidate) bool { return c.reserve || slices.Contains(t.avoid, c.node.Name) }
+	if len(t.local)+len(t.avoid) > 0 {
+		able = t.best(slices.DeleteFunc(slices.Clone(able), func(c *candidate) bool { return !t.reaches(c.node.Name) }))
+		if !slices.Contains(able, ts.self) {
+			return false, false
+		}
+		steady = 0
+		for _, c := range able {
+			if !reserve(c) {
+				steady++
+			}
+		}
+	}
+	return true, reserve(ts.self) && steady > 0
+}
+
+// add adds a route to a session. Two of one prefix become one: it has the communities
+// of both, and is as good as the better one.
+func (p *routePlan) add(at int, r Route) {
+	if was, ok := p.routes[at][r.Prefix]; ok {
+		r.Communities = union(was.Communities, r.Communities, cmp.Compare[uint32])
+		r.Large = union(was.Large, r.Large, func(a, b [3]uint32) int { return slices.Compare(a[:], b[:]) })
+		if orElse(was.LocalPref, defaultLocalPref) > orElse(r.LocalPref, defaultLocalPref) {
+			r.LocalPref = was.LocalPref
+		}
+		if orElse(was.MED, 0) < orElse(r.MED, 0) {
+			r.MED = was.MED
+		}
+		r.Leaving = was.Leaving && r.Leaving
+	}
+	p.routes[at][r.Prefix] = r
+}
+
+// defaultLocalPref is what routers take a route to have that does not say. A missing
+// MED is the best, 0 (RFC 4271 §9.1.2.2).
+const defaultLocalPref = 100
+
+func orElse(n *uint32, otherwise uint32) uint32 {
+	if n == nil {
+		return otherwise
+	}
+	return *n
+}
+
+// union returns what is in either of two sorted lists, sorted.
+func union[T comparable](a, b []T, compare func(a, b T) int) []T {
+	if slices.Equal(a, b) {
+		return a
+	}
+	all := slices.SortedFunc(slices.Values(slices.Concat(a, b)), compare)
+	return slices.Compact(all)
+}
+
+// finish returns the Routing with all its routes.
+func (p *routePlan) finish() Routing {
+	for i := range p.routing.Sessions {
+		routes := slices.SortedFunc(maps.Values(p.routes[i]), func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
+		for j, r := range routes {
+			if r.Leaving {
+				routes[j] = r.leaving()
+			}
+		}
+		p.routing.Sessions[i].Routes = routes
+	}
+	return p.routing
+}
+
+// gracefulShutdown is the community by which a router finds another way (RFC 8326).
+const gracefulShutdown = 0xffff0000
+
+// Leaving returns r as it is told when all of it is about to be withdrawn. Routers
+// that keep the routes while a speaker restarts find no other way: they are told
+// what they were.
+func (r Routing) Leaving() Routing {
+	sessions := slices.Clone(r.Sessions)
+	for i, s := range sessions {
+		if s.GracefulRestart > 0 {
+			continue
+		}
+		sessions[i].Routes = make([]Route, 0, len(s.Routes))
+		for _, route := range s.Routes {
+			sessions[i].Routes = append(sessions[i].Routes, route.leaving())
+		}
+	}
+	return Routing{sessions}
+}
+
+// leaving returns r with the worst that can be said of it.
+func (r Route) leaving() Route {
+	least, most := uint32(0), uint32(math.MaxUint32)
+	r.Communities = union(r.Communities, []uint32{gracefulShutdown}, cmp.Compare[uint32])
+	r.LocalPref, r.MED, r.Leaving = &least, &most, true
+	return r
+}
