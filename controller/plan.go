@@ -38,6 +38,7 @@ func Plan(s snapshot.Snapshot, m Memory) (Statuses, Memory) {
 		}
 	}
 	out.Pools = poolStatuses(s, ipam.Use(w, grants), rests, barred)
+	out.Peers = peerStatuses(s)
 	return out, remember(s, holders(s), rests, barred, granted)
 }
 

@@ -56,6 +56,7 @@ type Statuses struct {
 	Services []ServiceStatus // by Key
 	Claims   []ClaimStatus   // by Key
 	Pools    []PoolStatus    // by Name
+	Peers    []PeerStatus    // by Name
 }
 
 // A ClaimStatus is the wanted status of one AddressClaim.

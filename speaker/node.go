@@ -20,6 +20,7 @@ type Node struct {
 	// it announces nothing that Herald would have to steer.
 	Steer      *steer.Syncer
 	Announcers []Announcer
+	Router     Router // nil if there is none
 	// Followers come at the end of each pass.
 	Followers []Follower
 	// Passed is called after each pass that did what it should; may be nil.
@@ -29,6 +30,7 @@ type Node struct {
 	planner steer.Planner
 	last    snapshot.Snapshot // of the last pass
 	plan    Announcements     // for it
+	routing Routing           // for it
 	settled bool              // whether that pass did all it should
 }
 
@@ -50,11 +52,12 @@ func (n *Node) Pass(ctx context.Context) error {
 	}
 	ready, joined := n.join(ctx, s)
 	if joined != nil || !n.settled || !s.SameView(n.last) {
-		n.plan = Plan(s, n.Name, ready)
+		n.plan, n.routing = Plan(s, n.Name, ready), PlanRoutes(s, n.Name, ready)
 	}
 	announced := n.announce(ctx, n.plan)
+	told := n.tell(ctx, n.routing)
 	left := n.leave(ctx)
-	err := errors.Join(joined, announced, left)
+	err := errors.Join(joined, announced, told, left)
 	n.last, n.settled = s, err == nil
 	if err == nil && n.Passed != nil {
 		n.Passed()
@@ -85,6 +88,17 @@ func (n *Node) announce(ctx context.Context, want Announcements) error {
 		errs = append(errs, a.Sync(ctx, want))
 	}
 	return errors.Join(errs...)
+}
+
+// Yield has routers find other ways than this node, which is about to stop. No pass
+// may run any more.
+func (n *Node) Yield(ctx context.Context) error { return n.tell(ctx, n.routing.Leaving()) }
+
+func (n *Node) tell(ctx context.Context, want Routing) error {
+	if n.Router == nil {
+		return nil
+	}
+	return n.Router.Sync(ctx, want)
 }
 
 func (n *Node) follow(ctx context.Context, s snapshot.Snapshot) error {

@@ -22,6 +22,7 @@ import (
 	"github.com/herald-lb/herald/speaker"
 	"github.com/herald-lb/herald/speaker/arp"
 	"github.com/herald-lb/herald/speaker/bfd"
+	"github.com/herald-lb/herald/speaker/bgp"
 	"github.com/herald-lb/herald/speaker/healthport"
 	"github.com/herald-lb/herald/speaker/l2"
 	"github.com/herald-lb/herald/speaker/liveness"
@@ -106,6 +107,7 @@ type daemon struct {
 	source *kube.Source
 	bell   loop.Bell
 	l2     []*l2.Announcer // ARP and NDP
+	bgp    *bgp.Speaker
 	peers  *liveness.Watcher
 	hello  *kube.Hello
 	report *kube.Reporter
@@ -140,6 +142,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	said, changed := loop.NewBell(), loop.NewBell()
 	wire := l2.Options{Log: log, Changed: said.Ring}
 	d.l2 = []*l2.Announcer{arp.New(wire), ndp.New(wire)}
+	d.bgp = bgp.New(bgp.Options{Log: log, Changed: said.Ring})
 	var hears []string
 	d.peers = liveness.New(f.node, func(contacts map[string]snapshot.Contact) {
 		d.source.Meet(contacts)
@@ -167,6 +170,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	}
 	d.node = &speaker.Node{
 		Name: f.node, Take: d.take, Followers: []speaker.Follower{d.peers, d.ports}, Passed: d.passed,
+		Router: d.bgp,
 	}
 	if d.memory != nil {
 		d.node.Followers = append(d.node.Followers, d.memory)
@@ -226,6 +230,11 @@ func (d *daemon) facts(sp snapshot.Speaker) (r snapshot.Report, err error) {
 		r.Peers = append(r.Peers, p)
 	}
 	slices.SortFunc(r.Peers, func(a, b snapshot.PeerReport) int { return cmp.Compare(a.Node, b.Node) })
+	for _, b := range d.bgp.States() {
+		r.Routers = append(r.Routers, snapshot.RouterReport{
+			Peer: b.Name, Addr: b.Addr, State: b.State, Up: b.Up, Since: b.Since, ASN: b.PeerASN, Flaps: b.Flaps, Err: b.Err, Sent: b.Sent,
+		})
+	}
 	for _, a := range d.l2 {
 		for _, c := range a.Answers() {
 			r.Answers = append(r.Answers, snapshot.Answer{Addr: c.Addr, Link: c.Link, Since: c.Since})
@@ -252,6 +261,7 @@ func (d *daemon) run(ctx context.Context) error {
 	for _, a := range d.l2 {
 		g.Go(func() error { return a.Run(rest) })
 	}
+	g.Go(func() error { return d.bgp.Run(rest) })
 	g.Go(func() error { return d.peers.Run(rest) })
 	g.Go(func() error { return d.hello.Run(rest) })
 	g.Go(func() error { return d.report.Run(rest) })
@@ -297,6 +307,9 @@ func (d *daemon) leave(rest context.Context) {
 	d.log.Info("leaving: others take over what is announced here", "for", handOver)
 	for _, a := range d.l2 {
 		a.Yield()
+	}
+	if err := d.node.Yield(rest); err != nil {
+		d.log.Warn("telling routers to find other ways", "err", err)
 	}
 	d.hello.Leave()
 	d.peers.Leave()

@@ -64,12 +64,12 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 
 // informers are the watches of a Source; nil where it has no use for one.
 type informers struct {
-	services, slices, nodes, pools, claims, namespaces, leases, reports cache.SharedIndexInformer
+	services, slices, nodes, pools, claims, namespaces, leases, reports, peers, secrets cache.SharedIndexInformer
 }
 
 func (i informers) list() []cache.SharedIndexInformer {
 	var out []cache.SharedIndexInformer
-	for _, one := range []cache.SharedIndexInformer{i.services, i.slices, i.nodes, i.pools, i.claims, i.namespaces, i.leases, i.reports} {
+	for _, one := range []cache.SharedIndexInformer{i.services, i.slices, i.nodes, i.pools, i.claims, i.namespaces, i.leases, i.reports, i.peers, i.secrets} {
 		if one != nil {
 			out = append(out, one)
 		}
@@ -83,7 +83,9 @@ func newInformers(c Clients, o Options) informers {
 	i := informers{
 		pools: informer(watch{c.Herald, "addresspools", "", every}, &v1alpha1.AddressPool{}, trim),
 		nodes: informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode),
+		peers: informer(watch{c.Herald, "bgppeers", "", every}, &v1alpha1.BGPPeer{}, trim),
 	}
+	_ = i.peers.SetWatchErrorHandlerWithContext(missing(o.Log, "bgppeers."+v1alpha1.GroupVersion.Group))
 	// SetWatchErrorHandler fails only on an informer that runs already.
 	_ = i.pools.SetWatchErrorHandlerWithContext(missing(o.Log, "addresspools."+v1alpha1.GroupVersion.Group))
 	if o.Node == "" {
@@ -103,6 +105,8 @@ func newInformers(c Clients, o Options) informers {
 	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", func(l *metav1.ListOptions) {
 		l.LabelSelector = "!" + corev1.IsHeadlessService // for those nobody steers
 	}}, &discoveryv1.EndpointSlice{}, sliceOf)
+	// Of the namespace that Herald alone lives in.
+	i.secrets = informer(watch{core, "secrets", o.Namespace, every}, &corev1.Secret{}, trim)
 	i.leases = informer(watch{c.Core.CoordinationV1().RESTClient(), "leases", o.Namespace, func(l *metav1.ListOptions) {
 		l.LabelSelector = labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String()
 	}}, &coordinationv1.Lease{}, trim)
@@ -216,13 +220,16 @@ func trimService(obj any) (any, error) {
 	return obj, nil
 }
 
-// trimSteered is trimService for a speaker, which writes nothing and knows no
-// selectors. It may have every Service of the cluster.
+// trimSteered is trimService for a speaker, which writes nothing. It may have every
+// Service of the cluster, and needs the labels of those that routers are told.
 func trimSteered(obj any) (any, error) {
 	if svc, ok := obj.(*corev1.Service); ok {
 		proxy, named := svc.Labels[labelProxy]
-		if svc.Labels = nil; named {
-			svc.Labels = map[string]string{labelProxy: proxy}
+		if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+			svc.Labels = nil
+			if named {
+				svc.Labels = map[string]string{labelProxy: proxy}
+			}
 		}
 	}
 	return trimService(obj)

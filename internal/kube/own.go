@@ -75,6 +75,31 @@ func (w *StatusWriter) claim(ctx context.Context, want controller.ClaimStatus) e
 	return nil
 }
 
+// peer writes the status of a BGPPeer.
+func (w *StatusWriter) peer(ctx context.Context, want controller.PeerStatus) error {
+	have, ok := newest[*v1alpha1.BGPPeer](w.Source.informers.peers, &w.Source.wrotePeers, want.Name)
+	if !ok || have.ResourceVersion != want.Version {
+		return nil
+	}
+	got := &v1alpha1.BGPPeer{}
+	written, err := w.patch(ctx, got, target{resource: "bgppeers", name: have.Name}, map[string]any{
+		"metadata": over(have),
+		"status": map[string]any{
+			"established": want.Established,
+			"conditions":  conditions(have.Status.Conditions, want.Conditions, have.Generation),
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("writing the status of BGPPeer %s: %w", want.Name, err)
+	}
+	if written {
+		w.Source.wrotePeers.put(want.Name, got)
+		w.Source.note(func(d *dirty) { d.peers = true }) // nobody waits for it
+		w.tell(got, want.Events)
+	}
+	return nil
+}
+
 // A target is an object of Herald's own kinds.
 type target struct{ resource, namespace, name string }
 

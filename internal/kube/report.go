@@ -34,6 +34,8 @@ const (
 
 	// peerUp is the state of a BFD session that is up.
 	peerUp = "up"
+	// established is the state of a BGP session that is up.
+	established = "established"
 
 	speakerStatuses = "speakerstatuses"
 	reporter        = "herald-speaker" // field manager
@@ -157,6 +159,23 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 		})
 	}
 	out.Reached = fmt.Sprintf("%d/%d", up, len(in.Peers))
+	sessions := 0
+	for _, b := range in.Routers {
+		router := v1alpha1.SpeakerRouter{
+			Peer: b.Peer, State: b.State, Since: metav1.NewTime(b.Since.UTC().Truncate(time.Second)), ASN: int64(b.ASN),
+			Routes: int32(b.Sent), Losses: int32(b.Flaps), Error: b.Err,
+		}
+		if b.Addr.IsValid() {
+			router.Address = b.Addr.String()
+		}
+		if b.Up {
+			sessions++
+		}
+		out.Routers = append(out.Routers, router)
+	}
+	if len(in.Routers) > 0 {
+		out.Established = fmt.Sprintf("%d/%d", sessions, len(in.Routers))
+	}
 	for _, a := range in.Answers[:min(len(in.Answers), reportMost)] {
 		out.Addresses = append(out.Addresses, v1alpha1.AnnouncedAddress{
 			Address: a.Addr.String(), Interface: a.Link, Since: metav1.NewMicroTime(a.Since.UTC().Truncate(time.Microsecond)),
@@ -177,6 +196,9 @@ func readReport(s *v1alpha1.SpeakerStatus) snapshot.Report {
 	out := snapshot.Report{Speaker: snapshot.Speaker{Node: s.Name, DataPath: s.Status.DataPath, Lacks: s.Status.Lacks}}
 	for _, p := range s.Status.Peers {
 		out.Peers = append(out.Peers, snapshot.PeerReport{Node: p.Node, State: p.State, Up: p.State == peerUp, Deaf: p.Deaf})
+	}
+	for _, b := range s.Status.Routers {
+		out.Routers = append(out.Routers, snapshot.RouterReport{Peer: b.Peer, State: b.State, Up: b.State == established, Err: b.Error, Sent: int(b.Routes)})
 	}
 	for _, a := range s.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil {

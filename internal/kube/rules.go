@@ -19,24 +19,30 @@ type rules struct {
 	services   labels.Selector
 	nodes      labels.Selector
 	liked      []labels.Selector // nodes, the best first
+	tells      []labels.Selector // nodes, by announce.bgp
+	told       []labels.Selector // Services, by announce.bgp
 }
 
 // compileRules returns the selectors of every pool, by name.
 func compileRules(c config.Config) []rules {
 	out := make([]rules, 0, len(c.Pools))
 	for _, p := range c.Pools {
-		out = append(out, rules{
-			pool: p.Name,
-			text: strings.Join(append([]string{p.NamespaceSelector, p.ServiceSelector, p.Layer2.NodeSelector},
-				p.Layer2.PreferNodes...), "\n"),
+		texts := append([]string{p.NamespaceSelector, p.ServiceSelector, p.Layer2.NodeSelector}, p.Layer2.PreferNodes...)
+		r := rules{
+			pool:       p.Name,
 			namespaces: selector(p.NamespaceSelector),
 			services:   selector(p.ServiceSelector),
 			nodes:      selector(p.Layer2.NodeSelector),
-		})
+		}
 		for _, text := range p.Layer2.PreferNodes {
-			r := &out[len(out)-1]
 			r.liked = append(r.liked, selector(text))
 		}
+		for _, b := range p.BGP {
+			r.tells, r.told = append(r.tells, selector(b.NodeSelector)), append(r.told, selector(b.ServiceSelector))
+			texts = append(texts, "bgp", b.NodeSelector, b.ServiceSelector)
+		}
+		r.text = strings.Join(texts, "\n")
+		out = append(out, r)
 	}
 	return out
 }
@@ -102,6 +108,43 @@ func ranksOf(all []rules, node map[string]string) map[string]int {
 		ranks[r.pool] = i
 	}
 	return ranks
+}
+
+// tells returns, by pool, the entries of announce.bgp that select a node with these
+// labels; nil if there are none.
+func tells(all []rules, node map[string]string) map[string][]int {
+	return entries(all, node, func(r rules) []labels.Selector { return r.tells })
+}
+
+// told is tells for a Service.
+func told(all []rules, service map[string]string) map[string][]int {
+	return entries(all, service, func(r rules) []labels.Selector { return r.told })
+}
+
+func entries(all []rules, object map[string]string, of func(rules) []labels.Selector) map[string][]int {
+	var out map[string][]int
+	for _, r := range all {
+		for i, s := range of(r) {
+			if !s.Matches(labels.Set(object)) {
+				continue
+			}
+			if out == nil {
+				out = map[string][]int{}
+			}
+			out[r.pool] = append(out[r.pool], i)
+		}
+	}
+	return out
+}
+
+// peersOf returns the names of the peers that a node with these labels has.
+func peersOf(peers []config.Peer, node map[string]string) (out []string) {
+	for _, p := range peers {
+		if selector(p.NodeSelector).Matches(labels.Set(node)) {
+			out = append(out, p.Name)
+		}
+	}
+	return out
 }
 
 func condition(c metav1.Condition) snapshot.Condition {

@@ -46,7 +46,7 @@ type Source struct {
 
 	slices sliceIndex
 
-	wroteServices, wrotePools, wroteClaims overlay // what was written here
+	wroteServices, wrotePools, wroteClaims, wrotePeers overlay // what was written here
 
 	impatient atomic.Bool // the API has been waited for long enough
 
@@ -62,6 +62,10 @@ type Source struct {
 	claims   []snapshot.Claim
 	reports  []snapshot.Report
 	rules    []rules
+
+	peers        []snapshot.PeerStatus
+	peerProblems []config.Problem
+	passwords    map[string]string // replaced whole
 }
 
 // dirty is what has changed since the last Take.
@@ -73,6 +77,8 @@ type dirty struct {
 	pools      bool
 	claims     bool
 	reports    bool
+	peers      bool
+	secrets    bool
 }
 
 func clean() dirty { return dirty{services: map[string]bool{}, namespaces: map[string]bool{}} }
@@ -85,7 +91,7 @@ func NewSource(c Clients, o Options) (*Source, error) {
 
 func newSource(i informers, o Options) *Source {
 	s := &Source{o: o, informers: i, census: newCensus(o), dirty: clean()}
-	s.dirty.all, s.dirty.nodes, s.dirty.pools, s.dirty.claims, s.dirty.reports = true, true, true, true, true
+	s.dirty.all, s.dirty.nodes, s.dirty.pools, s.dirty.claims, s.dirty.reports, s.dirty.peers = true, true, true, true, true, true
 	return s
 }
 
@@ -104,6 +110,8 @@ func (s *Source) listen() error {
 		{i.namespaces, s.namespaceChanged},
 		{i.leases, s.leaseChanged},
 		{i.reports, s.reportChanged},
+		{i.peers, s.peerChanged},
+		{i.secrets, s.secretChanged},
 	} {
 		if on.informer == nil {
 			continue
@@ -169,6 +177,15 @@ func (s *Source) namespaceChanged(was, now any) {
 	name := keyOf(either(was, now))
 	s.mark(func(d *dirty) { d.namespaces[name], d.claims = true, true })
 }
+
+func (s *Source) peerChanged(was, now any) {
+	if s.wrotePeers.brought(keyOf(either(was, now)), asMeta(now)) {
+		return
+	}
+	s.mark(func(d *dirty) { d.peers = true })
+}
+
+func (s *Source) secretChanged(_, _ any) { s.mark(func(d *dirty) { d.secrets = true }) }
 
 func (s *Source) reportChanged(_, _ any) { s.mark(func(d *dirty) { d.reports = true }) }
 

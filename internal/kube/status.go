@@ -67,6 +67,9 @@ func (w *StatusWriter) Sync(ctx context.Context, want controller.Statuses) error
 	for _, p := range want.Pools {
 		writes = append(writes, func() error { return w.pool(ctx, p) })
 	}
+	for _, p := range want.Peers {
+		writes = append(writes, func() error { return w.peer(ctx, p) })
+	}
 	errs := make([]error, len(writes))
 	var g errgroup.Group
 	g.SetLimit(writers)

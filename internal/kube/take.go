@@ -35,8 +35,14 @@ func (s *Source) take() snapshot.Snapshot {
 	s.mu.Unlock()
 
 	if d.pools && s.takePools() {
+		d.nodes, d.all = true, true
+	}
+	if d.peers && s.informers.peers != nil {
+		s.takePeers()
 		d.nodes = true
-		d.all = d.all || s.informers.namespaces != nil
+	}
+	if (d.peers || d.secrets) && s.informers.secrets != nil {
+		s.takePasswords()
 	}
 	if d.nodes && s.informers.nodes != nil {
 		s.takeNodes()
@@ -62,6 +68,7 @@ func (s *Source) take() snapshot.Snapshot {
 	return snapshot.Snapshot{
 		Claims: s.claims, Reports: s.reports,
 		Config: s.config, Problems: s.problems, Nodes: s.nodes, Pools: s.pools,
+		PeerProblems: s.peerProblems, Peers: s.peers, Passwords: s.passwords,
 		Speakers: judged.alive, Lost: judged.lost, Services: s.services.list(),
 	}
 }
@@ -75,6 +82,7 @@ func (s *Source) takeService(key string) {
 	}
 	next := service(svc, s.o.Classes)
 	next.Proxied = s.o.ServiceProxy && proxied(svc)
+	next.Told = told(s.rules, svc.Labels)
 	if (next.Served || next.Proxied) && s.informers.slices != nil {
 		next.Endpoints = endpoints(s.slices.of(key))
 	}
@@ -115,7 +123,9 @@ func (s *Source) takePools() (selectors bool) {
 		}
 	}
 	problems, rules := s.problems, s.rules
+	peers := s.config.Peers
 	s.config, s.problems = v1alpha1.Compile(objs, s.config)
+	s.config.Peers = peers
 	if !slices.Equal(problems, s.problems) {
 		for _, p := range s.problems {
 			s.o.Log.Warn("configuration", "pool", p.Object, "field", p.Field, "reason", p.Reason, "detail", p.Detail)
@@ -127,6 +137,55 @@ func (s *Source) takePools() (selectors bool) {
 	}
 	s.rules = compileRules(s.config)
 	return !equalRules(rules, s.rules)
+}
+
+// takePeers compiles the BGPPeers.
+func (s *Source) takePeers() {
+	var objs []v1alpha1.BGPPeer
+	for _, key := range slices.Sorted(slices.Values(s.informers.peers.GetStore().ListKeys())) {
+		if p, ok := newest[*v1alpha1.BGPPeer](s.informers.peers, &s.wrotePeers, key); ok {
+			objs = append(objs, *p)
+		}
+	}
+	problems := s.peerProblems
+	s.config.Peers, s.peerProblems = v1alpha1.CompilePeers(objs, s.config.Peers)
+	if !slices.Equal(problems, s.peerProblems) {
+		for _, p := range s.peerProblems {
+			s.o.Log.Warn("configuration", "peer", p.Object, "field", p.Field, "reason", p.Reason, "detail", p.Detail)
+		}
+	}
+	s.peers = make([]snapshot.PeerStatus, 0, len(objs))
+	for _, p := range objs {
+		s.peers = append(s.peers, peerStatus(p))
+	}
+}
+
+func peerStatus(p v1alpha1.BGPPeer) snapshot.PeerStatus {
+	out := snapshot.PeerStatus{Name: p.Name, Version: p.ResourceVersion, Established: p.Status.Established}
+	for _, c := range p.Status.Conditions {
+		if c.Type == controller.Ready {
+			out.Conditions = append(out.Conditions, condition(c))
+			out.Observed = c.ObservedGeneration == p.Generation
+		}
+	}
+	return out
+}
+
+// takePasswords looks up the passwords of the peers. What is not there is said of
+// the session.
+func (s *Source) takePasswords() {
+	s.passwords = map[string]string{}
+	for _, p := range s.config.Peers {
+		if p.Secret == "" {
+			continue
+		}
+		obj, ok, err := s.informers.secrets.GetStore().GetByKey(s.o.Namespace + "/" + p.Secret)
+		if secret, is := obj.(*corev1.Secret); is && ok && err == nil {
+			if text, has := secret.Data[p.SecretKey]; has {
+				s.passwords[p.Name] = string(text)
+			}
+		}
+	}
 }
 
 func (s *Source) takeClaims() {
@@ -159,6 +218,8 @@ func (s *Source) takeNodes() {
 			next := node(n)
 			next.Announces = announcedFrom(s.rules, n.Labels)
 			next.Ranks = ranksOf(s.rules, n.Labels)
+			next.Tells = tells(s.rules, n.Labels)
+			next.Peers = peersOf(s.config.Peers, n.Labels)
 			byName[n.Name] = next
 		}
 	}

@@ -8,6 +8,7 @@
 package snapshot
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -31,12 +32,19 @@ type Snapshot struct {
 	Lost     []Speaker        // by Node; those that fell silent, as they were last heard: Leaving, if they took their leave
 	Pools    []PoolStatus     // by Name; what the API holds, for comparison
 	Reports  []Report         // by Node; what speakers have said last, for the controller only
+	// Peers and PeerProblems are of BGPPeers: what the API holds, for comparison, and
+	// what of them cannot be used.
+	Peers        []PeerStatus     // by Name
+	PeerProblems []config.Problem // by Object
+	// Passwords are those of BGPPeers, by Name. They are kept nowhere.
+	Passwords map[string]string `json:"-"`
 }
 
 // SameView is whether both show the same to a speaker. What was taken once is
 // never edited, so slices that begin at one place are the same.
 func (s Snapshot) SameView(t Snapshot) bool {
-	return one(s.Services, t.Services) && one(s.Config.Pools, t.Config.Pools) && one(s.Nodes, t.Nodes) &&
+	return one(s.Services, t.Services) && one(s.Config.Pools, t.Config.Pools) && one(s.Config.Peers, t.Config.Peers) &&
+		maps.Equal(s.Passwords, t.Passwords) && one(s.Nodes, t.Nodes) &&
 		one(s.Speakers, t.Speakers) && slices.EqualFunc(s.Lost, t.Lost, func(x, y Speaker) bool { return x.Node == y.Node })
 }
 
@@ -71,6 +79,9 @@ type Service struct {
 	// Share is the key under which the Service shares its address, with those
 	// of the namespaces ShareWith as well; "" for an address of its own.
 	Share string
+	// Told are, by pool, the entries of its announce.bgp whose Service selector
+	// matches, by their place.
+	Told map[string][]int
 	// Avoid are the nodes that announce it only where no other can.
 	Avoid     []string
 	ShareWith []string
@@ -224,6 +235,11 @@ type Node struct {
 	Draining bool
 	// Announces names the pools whose layer-2 node selector matches, sorted.
 	Announces []string
+	// Peers names the BGPPeers whose node selector matches, sorted.
+	Peers []string
+	// Tells are, by pool, the entries of its announce.bgp whose node selector
+	// matches, by their place.
+	Tells map[string][]int
 	// Ranks is how well it is liked by those pools that like some nodes better
 	// than others: 0 is best.
 	Ranks map[string]int
@@ -259,9 +275,23 @@ type Speaker struct {
 // A Report is what a speaker says of how it is.
 type Report struct {
 	Speaker
-	Peers     []PeerReport // by Node
-	Answers   []Answer     // by Addr, Link
-	Conflicts []Conflict   // by Addr, Link
+	Peers     []PeerReport   // by Node
+	Answers   []Answer       // by Addr, Link
+	Conflicts []Conflict     // by Addr, Link
+	Routers   []RouterReport // by Peer
+}
+
+// A RouterReport is a BGP session of a node.
+type RouterReport struct {
+	Peer  string     // name of the BGPPeer
+	Addr  netip.Addr // of the router; invalid while it is not known
+	State string
+	Up    bool
+	Since time.Time
+	ASN   uint32 // of the router, as it says; 0 before it has
+	Flaps int
+	Err   string // while it is not up
+	Sent  int    // routes that the router was told
 }
 
 // A PeerReport is a BFD session with the speaker of another node.
@@ -324,6 +354,15 @@ type PoolStatus struct {
 	Conflicts  []Quarantine // by Addr
 	Conditions []Condition  // Herald's own, by Type
 	Observed   bool         // Conditions are of the pool as it is written now
+}
+
+// PeerStatus is what the API holds as status of a BGPPeer.
+type PeerStatus struct {
+	Name        string
+	Version     string
+	Established string
+	Conditions  []Condition // Herald's own, by Type
+	Observed    bool        // Conditions are of the peer as it is written now
 }
 
 // A Quarantine is an address that nobody is given, for a host has it that Herald
