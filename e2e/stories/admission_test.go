@@ -27,7 +27,7 @@ type admission struct {
 
 func TestWhatCannotBeIsRefusedWithFieldAndRemedy(t *testing.T) {
 	l := lab.Start(t, lab.Options{NoNodes: true})
-	for kind, file := range map[string]string{"AddressPool": "admission.yaml", "AddressClaim": "admission-claims.yaml"} {
+	for kind, file := range map[string]string{"AddressPool": "admission.yaml", "AddressClaim": "admission-claims.yaml", "BGPPeer": "admission-peers.yaml"} {
 		t.Run(kind, func(t *testing.T) {
 			for _, row := range admissions(t, file) {
 				t.Run(row.Name, func(t *testing.T) { row.try(t, l, kind) })
