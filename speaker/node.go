@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/herald-lb/herald/internal/snapshot"
@@ -26,12 +27,16 @@ type Node struct {
 	// Passed is called after each pass that did what it should; may be nil.
 	// Followers do not count.
 	Passed func()
+	// Ring has another pass be run soon. It never blocks; nil: none is needed.
+	Ring func()
 
-	planner steer.Planner
-	last    snapshot.Snapshot // of the last pass
-	plan    Announcements     // for it
-	routing Routing           // for it
-	settled bool              // whether that pass did all it should
+	planner  steer.Planner
+	last     snapshot.Snapshot // of the last pass
+	plan     Announcements     // for it
+	routing  Routing           // for it
+	settled  bool              // whether that pass did all it should
+	relieved bool              // as of the last pass: see relieve
+	drains   time.Time         // since when the node is drained, as this process has seen it; zero: it is not
 }
 
 // A Follower has something to do on a node that neither steers nor announces.
@@ -51,14 +56,15 @@ func (n *Node) Pass(ctx context.Context) error {
 		return nil // an empty cache must not look like an empty cluster
 	}
 	ready, joined := n.join(ctx, s)
-	if joined != nil || !n.settled || !s.SameView(n.last) {
-		n.plan, n.routing = Plan(s, n.Name, ready), PlanRoutes(s, n.Name, ready)
+	relieved := n.relieve(s, time.Now())
+	if joined != nil || !n.settled || !s.SameView(n.last) || relieved != n.relieved {
+		n.plan, n.routing = Plan(s, n.Name, ready), PlanRoutes(s, n.Name, ready, relieved)
 	}
 	announced := n.announce(ctx, n.plan)
 	told := n.tell(ctx, n.routing)
 	left := n.leave(ctx)
 	err := errors.Join(joined, announced, told, left)
-	n.last, n.settled = s, err == nil
+	n.last, n.relieved, n.settled = s, relieved, err == nil
 	if err == nil && n.Passed != nil {
 		n.Passed()
 	}
@@ -88,6 +94,27 @@ func (n *Node) announce(ctx context.Context, want Announcements) error {
 		errs = append(errs, a.Sync(ctx, want))
 	}
 	return errors.Join(errs...)
+}
+
+// relief is how long a node that is drained goes on to tell its routes, as the worst
+// there are: routers have found the other ways by then.
+const relief = 10 * time.Second
+
+// relieve is whether the node is drained, and has been for long enough that
+// routers need not know its routes any more.
+func (n *Node) relieve(s snapshot.Snapshot, now time.Time) bool {
+	draining := slices.ContainsFunc(s.Nodes, func(o snapshot.Node) bool { return o.Name == n.Name && o.Draining })
+	switch {
+	case !draining:
+		n.drains = time.Time{}
+		return false
+	case n.drains.IsZero():
+		n.drains = now
+		if n.Ring != nil {
+			time.AfterFunc(relief, n.Ring)
+		}
+	}
+	return now.Sub(n.drains) >= relief
 }
 
 // Yield has routers find other ways than this node, which is about to stop. No pass

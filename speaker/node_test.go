@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/speaker/steer"
 )
@@ -215,4 +217,63 @@ func TestFollowersComeLastAndHoldUpNothing(t *testing.T) {
 	if passed != 1 {
 		t.Errorf("%d passes count as good, want 1: the node serves", passed)
 	}
+}
+
+// A book is what routers were told.
+type book []Routing
+
+func (b *book) Sync(_ context.Context, want Routing) error {
+	*b = append(*b, want)
+	return nil
+}
+
+func (*book) States() []SessionState { return nil }
+
+// last returns what one router knows of the first address: "", "told" or "leaving".
+func (b *book) last() string {
+	routes := (*b)[len(*b)-1].Sessions[0].Routes
+	switch {
+	case len(routes) == 0:
+		return ""
+	case routes[0].Leaving:
+		return "leaving"
+	}
+	return "told"
+}
+
+// Routers are told to find other ways than a drained node, and then nothing; and
+// everything again at once.
+func TestADrainedNodeIsRelievedAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, told, rung := routed(), &book{}, 0
+		s.Config.Pools[0].Steer = config.SteerServiceProxy
+		n := &Node{Name: "n1", Take: func() (snapshot.Snapshot, bool) { return s, true }, Router: told, Ring: func() { rung++ }}
+		pass := func(drain bool, want string) {
+			t.Helper()
+			s.Nodes = slices.Clone(s.Nodes) // what was taken is never edited
+			nodeOf(&s, "n1").Draining = drain
+			if err := n.Pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := told.last(); got != want {
+				t.Errorf("%q is told, want %q", got, want)
+			}
+		}
+		pass(false, "told")
+		pass(true, "leaving")
+		time.Sleep(relief - time.Nanosecond)
+		pass(true, "leaving")
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if rung != 1 {
+			t.Fatalf("another pass was asked for %d times", rung)
+		}
+		pass(true, "")
+		pass(false, "told")
+		pass(true, "leaving")
+		if err := n.Yield(t.Context()); err != nil || told.last() != "leaving" {
+			t.Errorf("%q is told by a node that stops, %v", told.last(), err)
+		}
+		time.Sleep(relief)
+	})
 }

@@ -16,14 +16,15 @@ import (
 //
 // Unlike on layer 2 every node that can serve an address tells it, and routers
 // spread what they send over those that are equal. A node that cannot serve all
-// Services on an address does not tell it where another can.
-func PlanRoutes(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Routing {
+// Services on an address does not tell it where another can. A node that is relieved
+// has told routers to find other ways, and tells only what no other can.
+func PlanRoutes(s snapshot.Snapshot, me string, ready map[netip.Addr]bool, relieved bool) Routing {
 	i := slices.IndexFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == me })
 	j := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return n.Name == me })
 	if i < 0 || j < 0 {
 		return Routing{}
 	}
-	p := routePlan{node: s.Nodes[j], election: newElection(s, &s.Speakers[i]), tellers: map[entry]*tellers{}}
+	p := routePlan{node: s.Nodes[j], relieved: relieved, election: newElection(s, &s.Speakers[i]), tellers: map[entry]*tellers{}}
 	p.sessions(s)
 	if len(p.routing.Sessions) == 0 {
 		return Routing{}
@@ -40,10 +41,11 @@ func PlanRoutes(s snapshot.Snapshot, me string, ready map[netip.Addr]bool) Routi
 // A routePlan is a Routing in the making.
 type routePlan struct {
 	*election
-	node    snapshot.Node
-	routing Routing
-	routes  []map[netip.Prefix]Route // by place of the session
-	tellers map[entry]*tellers
+	node     snapshot.Node
+	relieved bool
+	routing  Routing
+	routes   []map[netip.Prefix]Route // by place of the session
+	tellers  map[entry]*tellers
 }
 
 // An entry is one of a pool's announce.bgp.
@@ -118,7 +120,7 @@ func (p *routePlan) tell(pool *config.Pool, t target, services []*snapshot.Servi
 			continue
 		}
 		tells, leaving := p.of(entry{pool, i}).tells(t)
-		if !tells {
+		if !tells || leaving && p.relieved {
 			continue
 		}
 		bits := b.LengthV4

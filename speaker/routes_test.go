@@ -28,13 +28,17 @@ func routed() snapshot.Snapshot {
 }
 
 // told returns what nodes tell: "node router prefix …".
-func told(s snapshot.Snapshot, unready ...netip.Addr) (out []string) {
+func told(s snapshot.Snapshot, unready ...netip.Addr) []string {
 	ready := allReady(s)
 	for _, a := range unready {
 		delete(ready, a)
 	}
+	return toldBy(s, ready, nil)
+}
+
+func toldBy(s snapshot.Snapshot, ready map[netip.Addr]bool, relieved map[string]bool) (out []string) {
 	for _, n := range s.Nodes {
-		for _, session := range PlanRoutes(s, n.Name, ready).Sessions {
+		for _, session := range PlanRoutes(s, n.Name, ready, relieved[n.Name]).Sessions {
 			for _, r := range session.Routes {
 				out = append(out, n.Name+" "+session.Name+" "+words(r))
 			}
@@ -162,6 +166,18 @@ func TestPlanRoutes(t *testing.T) {
 			}
 		})
 	}
+	relieved := map[string]bool{"n1": true}
+	s := routed()
+	nodeOf(&s, "n1").Draining = true
+	if diff := cmp.Diff(by("n2", "n3"), toldBy(s, allReady(s), relieved)); diff != "" {
+		t.Errorf("a relieved node tells no more (-want +got):\n%s", diff)
+	}
+	for i := range s.Nodes {
+		s.Nodes[i].Draining = true
+	}
+	if diff := cmp.Diff(by("n1", "n2", "n3"), toldBy(s, allReady(s), relieved)); diff != "" {
+		t.Errorf("but where nobody else stays (-want +got):\n%s", diff)
+	}
 	if got := told(routed(), ip("192.0.2.240")); got != nil {
 		t.Errorf("told before its rows stand: %v", got)
 	}
@@ -171,7 +187,7 @@ func TestSessionsAreThoseOfTheNode(t *testing.T) {
 	s := routed()
 	s.Passwords = map[string]string{"r2": "secret"}
 	s.Nodes[0].Internal = []netip.Addr{ip("2001:db8::11"), ip("192.0.2.11")}
-	sessions := PlanRoutes(s, "n1", nil).Sessions
+	sessions := PlanRoutes(s, "n1", nil, false).Sessions
 	if len(sessions) != 2 {
 		t.Fatalf("n1 has %d sessions", len(sessions))
 	}
@@ -205,13 +221,19 @@ func TestAnAddressIsToldBySomebodyWhoStays(t *testing.T) {
 			}
 		}
 		could, stay, tell := 0, 0, 0
-		for i, n := range s.Nodes {
-			has := !svc.Local || slices.ContainsFunc(svc.Endpoints, func(e snapshot.Endpoint) bool { return e.Node == n.Name })
-			able := has && s.Speakers[i].DataPath != "" && n.Excluded == ""
-			if able {
+		relieved := map[string]bool{}
+		for _, n := range s.Nodes {
+			relieved[n.Name] = n.Draining && rnd.IntN(2) == 0
+		}
+		someStay := slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool {
+			return !n.Draining && !speakerOf(&s, n.Name).Leaving && canServe(s, n)
+		})
+		for _, n := range s.Nodes {
+			able := canServe(s, n)
+			if able && !(relieved[n.Name] && someStay) {
 				could++
 			}
-			for _, session := range PlanRoutes(s, n.Name, allReady(s)).Sessions {
+			for _, session := range PlanRoutes(s, n.Name, allReady(s), relieved[n.Name]).Sessions {
 				if len(session.Routes) == 0 {
 					continue
 				}
@@ -227,4 +249,11 @@ func TestAnAddressIsToldBySomebodyWhoStays(t *testing.T) {
 			t.Fatalf("%d could, %d tell, %d stay: %+v", could, tell, stay, s)
 		}
 	}
+}
+
+// canServe is whether a node can serve the first Service, whatever is to become of it.
+func canServe(s snapshot.Snapshot, n snapshot.Node) bool {
+	svc := s.Services[0]
+	has := !svc.Local || slices.ContainsFunc(svc.Endpoints, func(e snapshot.Endpoint) bool { return e.Node == n.Name })
+	return has && speakerOf(&s, n.Name).DataPath != "" && n.Excluded == ""
 }

@@ -92,6 +92,7 @@ type Router interface {
 type SessionState struct {
 	Name     string
 	Addr     netip.Addr // of the router; invalid while it is not known
+	Local    netip.Addr // of this node, in the connection that came up last; invalid before one has
 	State    string     // as RFC 4271 §8.2.2 has it, in lower case: idle, connect, opensent, openconfirm, established
 	Up       bool
 	Since    time.Time // when that began
@@ -101,5 +102,5 @@ type SessionState struct {
 	Err      string // in words, what went wrong last, or is wrong though it is up, and what to do
 	Sent     int    // routes that the router was told
 	Offered  int    // routes that it would have told us, one that it repeats each time: they are refused
-	BFD      string // state of its BFD session; "" for none
+	BFD      string // state of its BFD session: up, down, init or admin-down; "" for none
 }

@@ -104,22 +104,23 @@ func runSpeaker(ctx context.Context, f speakerFlags) error {
 
 // A daemon is a speaker with everything it is made of.
 type daemon struct {
-	source *kube.Source
-	bell   loop.Bell
-	l2     []*l2.Announcer // ARP and NDP
-	bgp    *bgp.Speaker
-	peers  *liveness.Watcher
-	hello  *kube.Hello
-	report *kube.Reporter
-	ports  *healthport.Server
-	prober *probe.Prober
-	memory *memory.Keeper // nil if there is none
-	damper l2.Damper
-	node   *speaker.Node
-	health *health
-	first  sync.Once
-	resync time.Duration // of passes
-	log    *slog.Logger
+	source  *kube.Source
+	bell    loop.Bell
+	l2      []*l2.Announcer // ARP and NDP
+	bgp     *bgp.Speaker
+	routers *liveness.Guard // of bgp
+	peers   *liveness.Watcher
+	hello   *kube.Hello
+	report  *kube.Reporter
+	ports   *healthport.Server
+	prober  *probe.Prober
+	memory  *memory.Keeper // nil if there is none
+	damper  l2.Damper
+	node    *speaker.Node
+	health  *health
+	first   sync.Once
+	resync  time.Duration // of passes
+	log     *slog.Logger
 }
 
 func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Logger) (_ *daemon, err error) {
@@ -142,7 +143,10 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	said, changed := loop.NewBell(), loop.NewBell()
 	wire := l2.Options{Log: log, Changed: said.Ring}
 	d.l2 = []*l2.Announcer{arp.New(wire), ndp.New(wire)}
-	d.bgp = bgp.New(bgp.Options{Log: log, Changed: said.Ring})
+	d.bgp = bgp.New(bgp.Options{Log: log, Changed: func() {
+		said.Ring()
+		d.peers.Look()
+	}})
 	var hears []string
 	d.peers = liveness.New(f.node, func(contacts map[string]snapshot.Contact) {
 		d.source.Meet(contacts)
@@ -152,6 +156,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 			changed.Ring() // those who do not hear it should read it soon
 		}
 	}, log)
+	d.routers = d.peers.Guard(d.bgp)
 	d.report = &kube.Reporter{
 		Clients: clients, Node: f.node, Changed: said, Log: log,
 		Facts: func() (snapshot.Report, error) { return d.facts(path.speaker(f.node)) },
@@ -170,7 +175,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	}
 	d.node = &speaker.Node{
 		Name: f.node, Take: d.take, Followers: []speaker.Follower{d.peers, d.ports}, Passed: d.passed,
-		Router: d.bgp,
+		Router: d.routers, Ring: d.bell.Ring,
 	}
 	if d.memory != nil {
 		d.node.Followers = append(d.node.Followers, d.memory)
@@ -230,9 +235,9 @@ func (d *daemon) facts(sp snapshot.Speaker) (r snapshot.Report, err error) {
 		r.Peers = append(r.Peers, p)
 	}
 	slices.SortFunc(r.Peers, func(a, b snapshot.PeerReport) int { return cmp.Compare(a.Node, b.Node) })
-	for _, b := range d.bgp.States() {
+	for _, b := range d.routers.States() {
 		r.Routers = append(r.Routers, snapshot.RouterReport{
-			Peer: b.Name, Addr: b.Addr, State: b.State, Up: b.Up, Since: b.Since, ASN: b.PeerASN, Flaps: b.Flaps, Err: b.Err, Sent: b.Sent,
+			Peer: b.Name, Addr: b.Addr, State: b.State, Up: b.Up, Since: b.Since, ASN: b.PeerASN, Flaps: b.Flaps, Err: b.Err, Sent: b.Sent, BFD: b.BFD,
 		})
 	}
 	for _, a := range d.l2 {

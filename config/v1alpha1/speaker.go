@@ -135,8 +135,13 @@ type SpeakerRouter struct {
 	//
 	// +optional
 	Losses int32 `json:"losses,omitempty"`
-	// Error is what went wrong last, and what to do, while the session is not
-	// established.
+	// BFD is the state of the BFD session that watches it: up, down, init or
+	// admin-down; empty if there is none.
+	//
+	// +optional
+	BFD string `json:"bfd,omitempty"`
+	// Error is what went wrong last, or is wrong though the session is established, and
+	// what to do.
 	//
 	// +optional
 	Error string `json:"error,omitempty"`

@@ -2,101 +2,146 @@ package lab
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
-
-	"github.com/vishvananda/netlink"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/herald-lb/herald/config/v1alpha1"
+	"time"
 )
 
-// A Bird is a BIRD that runs on a router.
+// A Bird is the BIRD Internet Routing Daemon on the lab's router.
 type Bird struct {
-	host   *Host
-	socket string
-	proc   *process
+	lab  *Lab
+	dir  string
+	with Neighbours
+	proc *process
 }
 
-// Bird starts BIRD on the router with a configuration, and ends it with the lab.
-func (l *Lab) Bird(config string) *Bird {
+// Bird starts BIRD on the router, and ends it with the lab.
+func (l *Lab) Bird(with Neighbours) *Bird {
 	l.t.Helper()
-	dir := filepath.Join(l.cp.run, l.name+"-bird")
-	b := &Bird{host: l.Router, socket: filepath.Join(dir, "ctl")}
-	conf := filepath.Join(dir, "bird.conf")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		l.t.Fatalf("%v", err)
+	b := &Bird{lab: l, dir: l.daemonDir("bird-"+l.withDefaults(with).On.Namespace.Name, 0), with: l.withDefaults(with)}
+	l.t.Cleanup(func() { b.proc.kill() })
+	b.Start()
+	return b
+}
+
+func (b *Bird) file(name string) string { return filepath.Join(b.dir, name) }
+
+func (b *Bird) config() string {
+	var c strings.Builder
+	fmt.Fprintf(&c, `log stderr all;
+debug protocols { states };
+router id %s;
+protocol device {}
+protocol kernel kernel4 { merge paths yes; ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where source = RTS_BGP; }; }
+`, b.with.On.Addr(true))
+	if b.with.BFD > 0 {
+		fmt.Fprintf(&c, "protocol bfd bfd1 { interface \"*\" { interval %d ms; multiplier 3; }; }\n", b.with.BFD.Milliseconds())
 	}
-	if err := os.WriteFile(conf, []byte(config), 0o600); err != nil {
-		l.t.Fatalf("%v", err)
+	for i, ends := range b.lab.neighbours(b.with) {
+		fmt.Fprintf(&c, "protocol bgp n%d {\n local %s as %d;\n neighbor %s as %d;\n passive on;\n hold time %d;\n error wait time 1, 2;\n error forget time 2;\n",
+			i+1, ends.Router, RouterASN, ends.Node, b.with.NodeASN, int(b.with.HoldTime/time.Second))
+		if b.with.Password != "" {
+			fmt.Fprintf(&c, " password %q;\n", b.with.Password)
+		}
+		if b.with.BFD > 0 {
+			c.WriteString(" bfd on;\n")
+		}
+		if b.with.Graceful {
+			c.WriteString(" graceful restart on;\n")
+		}
+		c.WriteString(" ipv4 { import all; export none; extended next hop on; };\n")
+		if !b.with.No6 {
+			c.WriteString(" ipv6 { import all; export none; };\n")
+		}
+		c.WriteString("}\n")
 	}
+	return c.String()
+}
+
+// Start implements [RoutingDaemon].
+func (b *Bird) Start() {
+	b.lab.t.Helper()
+	b.lab.writeFile(b.file("conf"), b.config())
 	var err error
-	if b.proc, err = l.Router.start("bird", filepath.Join(dir, "log"), "bird", "-f", "-c", conf, "-s", b.socket); err != nil {
-		l.t.Fatalf("%v", err)
+	if b.proc, err = b.with.On.start("bird", b.file("log"), "bird", "-f", "-c", b.file("conf"), "-s", b.file("ctl"), "-P", b.file("pid")); err != nil {
+		b.lab.t.Fatalf("%v", err)
 	}
-	l.t.Cleanup(b.proc.kill)
-	l.Eventually("BIRD answers", func() error {
+	b.lab.Eventually("BIRD answers", func() error {
 		_, err := b.Ask("show status")
 		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, tail(filepath.Join(dir, "log"), 2048))
+			err = fmt.Errorf("%w\n%s", err, tail(b.file("log"), 2048))
 		}
 		return err
 	})
-	return b
+}
+
+// Kill implements [RoutingDaemon].
+func (b *Bird) Kill() {
+	b.lab.t.Helper()
+	b.proc.kill()
+	if err := b.with.On.unroute(); err != nil {
+		b.lab.t.Fatalf("%v", err)
+	}
+}
+
+// Reconfigure implements [RoutingDaemon].
+func (b *Bird) Reconfigure(with Neighbours) {
+	b.lab.t.Helper()
+	b.Kill()
+	b.with = b.lab.withDefaults(with)
+	b.Start()
+}
+
+// DisableBFD takes BFD down on purpose.
+func (b *Bird) DisableBFD() {
+	b.lab.t.Helper()
+	if said, err := b.with.On.Exec("birdc", "-s", b.file("ctl"), "disable", "bfd1"); err != nil {
+		b.lab.t.Fatalf("%v: %s", err, said)
+	}
 }
 
 // Ask has BIRD carry out a command, and returns what it says.
 func (b *Bird) Ask(command string) (string, error) {
-	return b.host.Exec(append([]string{"birdc", "-r", "-s", b.socket}, strings.Fields(command)...)...)
+	return b.with.On.Exec(append([]string{"birdc", "-r", "-s", b.file("ctl")}, strings.Fields(command)...)...)
 }
 
-// Hops returns the next hops that the host's kernel has for an address by itself,
-// sorted.
-func (h *Host) Hops(addr netip.Addr) ([]netip.Addr, error) {
-	family := netlink.FAMILY_V4
-	if addr.Is6() {
-		family = netlink.FAMILY_V6
+var birdImported = regexp.MustCompile(`Routes: +(\d+) imported`)
+
+// Sessions implements [RoutingDaemon].
+func (b *Bird) Sessions() (map[Ends]RouterSession, error) {
+	all := map[Ends]RouterSession{}
+	for i, ends := range b.lab.neighbours(b.with) {
+		said, err := b.Ask(fmt.Sprintf("show protocols all n%d", i+1))
+		if err != nil {
+			return nil, err
+		}
+		s := RouterSession{Up: strings.Contains(said, "BGP state:          Established")}
+		for _, m := range birdImported.FindAllStringSubmatch(said, -1) {
+			n, _ := strconv.Atoi(m[1])
+			s.Prefixes += n
+		}
+		all[ends] = s
 	}
-	dst := &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())}
-	routes, err := h.links.RouteListFiltered(family, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+	if b.with.BFD == 0 {
+		return all, nil
+	}
+	said, err := b.Ask("show bfd sessions")
 	if err != nil {
-		return nil, fmt.Errorf("listing the routes to %s: %w", addr, err)
+		return nil, err
 	}
-	var hops []netip.Addr
-	add := func(ip net.IP) {
-		if a, ok := netip.AddrFromSlice(ip); ok {
-			hops = append(hops, a.Unmap())
+	for line := range strings.Lines(said) {
+		if f := strings.Fields(line); len(f) > 2 {
+			if addr, err := netip.ParseAddr(f[0]); err == nil {
+				ends := Ends{b.with.Addrs[0], addr}
+				s := all[ends]
+				s.BFD = strings.ToLower(f[2])
+				all[ends] = s
+			}
 		}
 	}
-	for _, r := range routes {
-		add(r.Gw)
-		for _, p := range r.MultiPath {
-			add(p.Gw)
-		}
-	}
-	slices.SortFunc(hops, netip.Addr.Compare)
-	return slices.Compact(hops), nil
-}
-
-// Addr returns the node's address on the segment of a family.
-func (n *Node) Addr(four bool) netip.Addr {
-	a4, a6 := lanAddrs(nodeNumber(n.index))
-	if four {
-		return netip.MustParseAddr(a4)
-	}
-	return netip.MustParseAddr(a6)
-}
-
-// Object returns an object of Herald's own cluster-wide kinds, as JSON.
-func (l *Lab) Object(resource, name string) (string, error) {
-	o, err := l.cp.API.dynamic.Resource(v1alpha1.GroupVersion.WithResource(resource)).Get(l.ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return "", err
-	}
-	text, err := o.MarshalJSON()
-	return string(text), err
+	return all, nil
 }

@@ -103,6 +103,7 @@ func (n *network) addRouter() (err error) {
 	n.far = &Host{Namespace: far}
 	return errors.Join(
 		n.router.forward(),
+		n.router.spread(),
 		cable(plug{ns: n.router.Namespace, link: "down0"}, plug{ns: far, link: "eth0"}),
 		n.router.address("down0", "198.51.100.1/24", "fd99::1/64"),
 		far.address("eth0", "198.51.100.7/24", "fd99::7/64"),
@@ -145,6 +146,11 @@ func (n *network) addNode(i, total int) error {
 
 func (h *Host) forward() error {
 	return h.sysctls(map[string]string{"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"})
+}
+
+// spread has the host choose among equal ways by addresses and ports, as routers do.
+func (h *Host) spread() error {
+	return h.sysctls(map[string]string{"net.ipv4.fib_multipath_hash_policy": "1", "net.ipv6.fib_multipath_hash_policy": "1"})
 }
 
 func (h *Host) viaRouter() error {

@@ -1,33 +1,19 @@
 package stories
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/e2e/lab"
 )
-
-// routerConfig is a router that knows no node, but takes sessions from all of them,
-// and spreads what it sends.
-const routerConfig = `
-log stderr all;
-router id 192.168.50.1;
-protocol device {}
-protocol kernel kernel4 { merge paths yes; ipv4 { import none; export where source = RTS_BGP; }; }
-protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where source = RTS_BGP; }; }
-protocol bgp node {
-	local as 65001;
-	neighbor range 192.168.50.0/24 as 65000;
-	dynamic name "node";
-	hold time 9;
-	ipv4 { import all; export none; };
-	ipv6 { import all; export none; extended next hop; };
-}
-`
 
 // routedPool is a pool that routers are told, and that is in no subnet.
 const routedPool = `
@@ -39,8 +25,23 @@ spec:
   announce: {bgp: [{}]}
 `
 
-func bgpPeer(name, spec string) string {
-	return fmt.Sprintf("apiVersion: herald-lb.io/v1alpha1\nkind: BGPPeer\nmetadata: {name: %s}\nspec: {%s}\n", name, spec)
+// twoFamilies is what a Service of both families says.
+const twoFamilies = "ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6]"
+
+// bgpPeer is the lab's router, with more fields.
+func bgpPeer(name string, addr netip.Addr, more string) string {
+	return fmt.Sprintf("{apiVersion: herald-lb.io/v1alpha1, kind: BGPPeer, metadata: {name: %s}, spec: {myASN: %d, peerASN: %d, address: %q%s}}",
+		name, lab.NodeASN, lab.RouterASN, addr, more)
+}
+
+// eachRouter runs a story with every routing daemon, over IPv4 and over IPv6.
+func eachRouter(t *testing.T, story func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool)) {
+	for i, name := range slices.Sorted(maps.Keys(lab.RoutingDaemons)) {
+		for _, over6 := range []bool{i%2 == 1, i%2 == 0} {
+			family := map[bool]string{false: "IPv4", true: "IPv6"}[over6]
+			t.Run(name+" over "+family, func(t *testing.T) { story(t, lab.RoutingDaemons[name], over6) })
+		}
+	}
 }
 
 // hops is nil once the router's kernel sends what is for addr to these nodes.
@@ -55,57 +56,383 @@ func hops(l *lab.Lab, addr netip.Addr, nodes ...*lab.Node) error {
 	}
 	slices.SortFunc(want, netip.Addr.Compare)
 	if !slices.Equal(got, want) {
-		return fmt.Errorf("it is routed to %v, want %v", got, want)
+		return fmt.Errorf("%s is routed to %v, want %v", addr, got, want)
 	}
 	return nil
 }
 
-func TestRoutersSpreadWhatTheyAreToldOverAllNodes(t *testing.T) {
-	l := lab.Start(t, lab.Options{})
-	pods := onePodEach(l, "web")
-	bird := l.Bird(routerConfig)
-	l.Apply(routedPool)
-	l.Apply(bgpPeer("router", "myASN: 65000, peerASN: 65001, address: 192.168.50.1"))
-	l.Apply(service{name: "web"}.String())
-	addr := l.WaitAddress("web")
-	all := l.Nodes()
-	l.Eventually("all nodes have told it", func() error { return hops(l, addr, all...) })
-	waitAnswer(t, l, l.Far, url(addr))
-	askAll(t, l.Far, url(addr), pods...)
-	l.Eventually("the peer says so", func() error {
-		c, err := l.Object("bgppeers", "router")
+// allHops is hops for several addresses.
+func allHops(l *lab.Lab, addrs []netip.Addr, nodes ...*lab.Node) func() error {
+	return func() error {
+		for _, addr := range addrs {
+			if err := hops(l, addr, nodes...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// routers returns what a node says of its BGP sessions, by the name of the peer.
+func routers(l *lab.Lab, n *lab.Node) (map[string]v1alpha1.SpeakerRouter, error) {
+	text, err := l.Object("speakerstatuses", n.Name)
+	if err != nil {
+		return nil, err
+	}
+	var s v1alpha1.SpeakerStatus
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return nil, err
+	}
+	all := map[string]v1alpha1.SpeakerRouter{}
+	for _, r := range s.Status.Routers {
+		all[r.Peer] = r
+	}
+	return all, nil
+}
+
+// agree is nil once what the router says of its sessions is what all nodes say.
+func agree(l *lab.Lab, peer string, router netip.Addr, d lab.RoutingDaemon) error {
+	said, err := d.Sessions()
+	if err != nil {
+		return err
+	}
+	for _, n := range l.Nodes() {
+		ours, err := routers(l, n)
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(c, `"established":"3/3"`) || !strings.Contains(c, `"reason":"Established"`) {
-			return fmt.Errorf("it says %s", c)
+		r, theirs := ours[peer], said[lab.Ends{Router: router, Node: n.Addr(router.Is4())}]
+		bfd := r.BFD == "up"
+		if (r.State == "established") != theirs.Up || int(r.Routes) != theirs.Prefixes || bfd != (theirs.BFD == "up") || theirs.Up && r.ASN != lab.RouterASN {
+			return fmt.Errorf("%s says %+v, and the router %+v", n.Name, r, theirs)
 		}
-		return nil
-	})
-
-	// A speaker that is killed has no connection any more.
-	all[0].Kill()
-	l.Eventually("the others have it", func() error { return hops(l, addr, all[1], all[2]) })
-	all[0].StartSpeaker()
-	l.Eventually("all have it again", func() error { return hops(l, addr, all...) })
-
-	// One that stops, and a node that is drained, are relieved first.
-	traffic := l.Far.Ask(url(addr), 5*time.Millisecond)
-	all[1].Stop()
-	traffic.Stop()
-	if all[0].DataPath() == "ipvs" {
-		noFailures(t, traffic)
-	} else {
-		onlyCut(t, traffic, 2)
 	}
-	l.Eventually("the others have it", func() error { return hops(l, addr, all[0], all[2]) })
-	all[1].StartSpeaker()
-	l.Eventually("all have it again", func() error { return hops(l, addr, all...) })
+	return nil
+}
 
-	// What has no endpoint any more is withdrawn, and a Service that is gone.
-	l.DeleteService("web")
-	l.Eventually("it is withdrawn", func() error { return hops(l, addr) })
-	if said, err := bird.Ask("show protocols"); err != nil || strings.Count(said, "Established") != 3 {
-		t.Errorf("sessions that have nothing to tell are closed: %v\n%s", err, said)
+// established is nil once the peer has a session with so many nodes of all.
+func established(l *lab.Lab, peer, of string) error {
+	text, err := l.Object("bgppeers", peer)
+	if err == nil && !strings.Contains(text, fmt.Sprintf(`"established":%q`, of)) {
+		err = errors.New(text)
+	}
+	return err
+}
+
+// bothAddresses waits until a Service has its addresses, of both families.
+func bothAddresses(l *lab.Lab, name string) (addrs []netip.Addr) {
+	l.WaitAddress(name)
+	for _, in := range l.Service(name).Status.LoadBalancer.Ingress {
+		addrs = append(addrs, netip.MustParseAddr(in.IP))
+	}
+	return addrs
+}
+
+func stopWatch(t testing.TB, w *lab.RouteWatch) {
+	t.Helper()
+	if err := w.Stop(); err != nil {
+		t.Errorf("watching routes: %v", err)
+	}
+}
+
+func TestRoutersSpreadWhatTheyAreToldOverAllNodes(t *testing.T) {
+	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+		l := lab.Start(t, lab.Options{})
+		onePodEach(l, "web")
+		router := l.Router.Addr(!over6)
+		daemon := start(l, lab.Neighbours{Over6: over6})
+		l.Apply(routedPool)
+		l.Apply(bgpPeer("router", router, ""))
+		l.Apply(service{name: "web", more: twoFamilies}.String())
+		// Who has the pods answers for them: which pod answers tells which node was
+		// chosen.
+		l.Apply(service{name: "near", app: "web", more: twoFamilies + ", externalTrafficPolicy: Local"}.String())
+		all := l.Nodes()
+		web, near := bothAddresses(l, "web"), bothAddresses(l, "near")
+		both := slices.Concat(web, near)
+		l.Eventually("all nodes have told all", allHops(l, both, all...))
+		for _, addr := range near {
+			waitAnswer(t, l, l.Far, url(addr))
+			askAll(t, l.Far, url(addr), "web-1", "web-2", "web-3")
+		}
+		l.Eventually("the peer says so", func() error { return established(l, "router", "3/3") })
+		l.Eventually("the router and the nodes say the same", func() error { return agree(l, "router", router, daemon) })
+
+		// A speaker that is killed has no connection any more.
+		all[0].Kill()
+		l.Eventually("the others have it", allHops(l, both, all[1], all[2]))
+		all[0].StartSpeaker()
+		l.Eventually("all have it again", allHops(l, both, all...))
+
+		// What has no endpoint any more is withdrawn, and a Service that is gone; for
+		// that no session is closed.
+		l.DeleteService("web")
+		l.Eventually("it is withdrawn", allHops(l, web))
+		l.Eventually("the router and the nodes say the same", func() error { return agree(l, "router", router, daemon) })
+		if err := established(l, "router", "3/3"); err != nil {
+			t.Errorf("sessions are closed: %v", err)
+		}
+	})
+}
+
+// With policy Local only who has an endpoint tells the address, and an address that
+// Services share is withdrawn when none of them can be served.
+func TestAnAddressIsToldByWhoCanServeIt(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	a1 := l.Pod(1, "a-1", lab.PodSpec{Labels: lab.App("a")})
+	l.Pod(2, "a-2", lab.PodSpec{Labels: lab.App("a")})
+	b3 := l.Pod(3, "b-3", lab.PodSpec{Labels: lab.App("b")})
+	l.Bird(lab.Neighbours{})
+	l.Apply(routedPool)
+	l.Apply(bgpPeer("router", l.Router.Addr(true), ""))
+	l.Apply(service{name: "local", app: "a", more: "externalTrafficPolicy: Local"}.String())
+	local := l.WaitAddress("local")
+	n1, n2, n3 := l.Node(1), l.Node(2), l.Node(3)
+	l.Eventually("those with an endpoint tell it", func() error { return hops(l, local, n1, n2) })
+	a1.Ready(false)
+	l.Eventually("not the one whose endpoint is not ready", func() error { return hops(l, local, n2) })
+	a1.Ready(true)
+	l.Eventually("and again", func() error { return hops(l, local, n1, n2) })
+
+	share := `annotations: {herald-lb.io/share: "x"}`
+	l.Apply(service{name: "one", app: "b", meta: share, ports: "{port: 80, targetPort: 8080}"}.String())
+	l.Apply(service{name: "two", app: "c", meta: share, ports: "{port: 81, targetPort: 8080}"}.String())
+	one := l.WaitAddress("one")
+	if two := l.WaitAddress("two"); two != one {
+		t.Fatalf("they have %s and %s", one, two)
+	}
+	l.Eventually("it is told though one has no endpoint", func() error { return hops(l, one, n1, n2, n3) })
+	b3.Ready(false)
+	l.Eventually("it is withdrawn when none has", func() error { return hops(l, one) })
+	b3.Ready(true)
+	l.Eventually("it is told again", func() error { return hops(l, one, n1, n2, n3) })
+}
+
+// A pool may be announced both ways at once.
+func TestAnAddressIsAnnouncedByBGPAndOnTheSegmentAtOnce(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	l.Bird(lab.Neighbours{})
+	l.Apply(`{apiVersion: herald-lb.io/v1alpha1, kind: AddressPool, metadata: {name: both}, spec: {addresses: ["` + addrs + `"], announce: {layer2: {}, bgp: [{}]}}}`)
+	l.Apply(bgpPeer("router", l.Router.Addr(true), ""))
+	l.Apply(service{name: "web"}.String())
+	addr := l.WaitAddress("web")
+	l.Eventually("all nodes have told it", func() error { return hops(l, addr, l.Nodes()...) })
+	l.Eventually("one has it on the segment", known(l, addr))
+	for _, from := range []*lab.Host{l.Client, l.Far} {
+		waitAnswer(t, l, from, url(addr))
+		askAll(t, from, url(addr), "web-1", "web-2", "web-3")
+	}
+}
+
+// What is wrong is said in words, disturbs nobody else, and once it is mended the
+// session comes up by itself.
+func TestWhatIsWrongWithASessionIsSaidAndMendsItself(t *testing.T) {
+	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+		l := lab.Start(t, lab.Options{})
+		onePodEach(l, "web")
+		// The witness is a router that nothing is wrong with.
+		witness := l.Guest("witness", 60)
+		other := l.Bird(lab.Neighbours{On: witness, Addrs: []netip.Addr{witness.Addr(true)}})
+		router := l.Router.Addr(!over6)
+		good := lab.Neighbours{Over6: over6, Password: "open sesame"}
+		daemon := start(l, good)
+		l.Apply("{apiVersion: v1, kind: Secret, metadata: {name: bgp, namespace: herald-system}, stringData: {password: open sesame}}")
+		l.Apply(routedPool)
+		l.Apply(bgpPeer("router", router, ", passwordSecretRef: {name: bgp}, connectRetry: 2s"))
+		l.Apply(bgpPeer("witness", witness.Addr(true), ""))
+		l.Apply(service{name: "web", more: twoFamilies}.String())
+		addrs := bothAddresses(l, "web")
+		l.Eventually("the witness is told", func() error { return agree(l, "witness", witness.Addr(true), other) })
+		l.Eventually("all nodes have told it", allHops(l, addrs, l.Nodes()...))
+		before, err := routers(l, l.Node(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, wrong := range []struct {
+			name  string
+			edit  func(*lab.Neighbours)
+			words string // of a node
+		}{
+			{"another password", func(n *lab.Neighbours) { n.Password = "swordfish" }, "password differs"},
+			{"another number", func(n *lab.Neighbours) { n.NodeASN = 64999 }, "another number for this node than spec.myASN"},
+			{"no IPv6", func(n *lab.Neighbours) { n.No6 = true }, "IPv6"},
+		} {
+			with := good
+			wrong.edit(&with)
+			daemon.Reconfigure(with)
+			l.Eventually(wrong.name+" is said", func() error { return ofSession(l, "router", wrong.words) })
+			daemon.Reconfigure(good)
+			l.Eventually(wrong.name+" is mended", allHops(l, addrs, l.Nodes()...))
+		}
+		daemon.Kill()
+		l.Eventually("nothing listens", func() error { return ofSession(l, "router", "nothing listens at") })
+		daemon.Start()
+		l.Eventually("it listens again", allHops(l, addrs, l.Nodes()...))
+
+		// A password is changed at both ends, while the session is up.
+		l.Apply("{apiVersion: v1, kind: Secret, metadata: {name: bgp, namespace: herald-system}, stringData: {password: close sesame}}")
+		with := good
+		with.Password = "close sesame"
+		daemon.Reconfigure(with)
+		l.Eventually("the new password is used", allHops(l, addrs, l.Nodes()...))
+
+		l.Eventually("the witness agrees", func() error { return agree(l, "witness", witness.Addr(true), other) })
+		after, err := routers(l, l.Node(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if was, is := before["witness"], after["witness"]; was.Losses != is.Losses || !was.Since.Equal(&is.Since) {
+			t.Errorf("the session with another router was %+v and is %+v", was, is)
+		}
+	})
+}
+
+// ofSession is nil once every node says these words of its session.
+func ofSession(l *lab.Lab, peer, words string) error {
+	for _, n := range l.Nodes() {
+		all, err := routers(l, n)
+		if err != nil {
+			return err
+		}
+		if r := all[peer]; !strings.Contains(r.Error, words) {
+			return fmt.Errorf("%s says %+v", n.Name, r)
+		}
+	}
+	return nil
+}
+
+// Nine BGPPeers work, whatever is wrong with the tenth.
+func TestOneBadPeerAmongTen(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	farm := l.Guest("farm", 60)
+	var routerAddrs []netip.Addr
+	for i := range 9 {
+		addr := netip.AddrFrom4([4]byte{192, 168, 50, byte(61 + i)})
+		if out, err := farm.Exec("ip", "addr", "add", addr.String()+"/24", "dev", "eth0"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		routerAddrs = append(routerAddrs, addr)
+	}
+	daemon := l.Bird(lab.Neighbours{On: farm, Addrs: routerAddrs})
+	l.Apply(routedPool)
+	for i, addr := range routerAddrs {
+		l.Apply(bgpPeer(fmt.Sprintf("p%d", i), addr, ""))
+	}
+	l.Apply(service{name: "web", more: twoFamilies}.String())
+	bothAddresses(l, "web")
+	for i, bad := range []string{
+		bgpPeer("p9", netip.MustParseAddr("192.168.50.60"), ", passwordSecretRef: {name: nowhere}"),
+		bgpPeer("p9", netip.MustParseAddr("192.168.50.60"), ", port: 1"),
+		bgpPeer("p9", netip.MustParseAddr("192.168.50.99"), ", bfd: {interval: 10ms}"),
+		bgpPeer("p9", netip.MustParseAddr("192.168.50.61"), ", localASN: 64777"), // one that is there already
+	} {
+		l.Apply(bad)
+		l.Eventually(fmt.Sprintf("nine work (%d)", i), func() error {
+			for i, addr := range routerAddrs {
+				peer := fmt.Sprintf("p%d", i)
+				if err := errors.Join(established(l, peer, "3/3"), agree(l, peer, addr, daemon)); err != nil {
+					return err
+				}
+			}
+			return established(l, "p9", "0/3")
+		})
+	}
+}
+
+// planned is how long the router keeps the routes of a speaker that restarts.
+const planned = ", gracefulRestart: 30s, holdTime: 9s"
+
+// The router keeps the routes of a speaker that restarts, and its node steers on:
+// nobody sees anything of it.
+func TestASpeakerRestartsGracefully(t *testing.T) {
+	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+		l := lab.Start(t, lab.Options{})
+		onePodEach(l, "web")
+		router := l.Router.Addr(!over6)
+		daemon := start(l, lab.Neighbours{Over6: over6, Graceful: true, BFD: 100 * time.Millisecond})
+		l.Apply(routedPool)
+		l.Apply(bgpPeer("router", router, planned+", bfd: {interval: 100ms}"))
+		l.Apply(service{name: "web", more: twoFamilies}.String())
+		addrs := bothAddresses(l, "web")
+		l.Eventually("all nodes have told it", allHops(l, addrs, l.Nodes()...))
+		l.Eventually("BFD is up", func() error { return agree(l, "router", router, daemon) })
+		for _, restart := range []struct {
+			name string
+			do   func(*lab.Node)
+		}{
+			{"stopped", (*lab.Node).Stop},
+			{"killed", (*lab.Node).Kill},
+		} {
+			watch, err := l.Router.WatchRoutes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var traffic []*lab.Traffic
+			for _, addr := range addrs {
+				traffic = append(traffic, l.Far.Ask(url(addr), pace))
+			}
+			n := l.Node(1)
+			restart.do(n)
+			n.StartSpeaker()
+			l.Eventually("it is back", func() error { return agree(l, "router", router, daemon) })
+			for _, tr := range traffic {
+				tr.Stop()
+				noFailures(t, tr)
+			}
+			stopWatch(t, watch)
+			for _, addr := range addrs {
+				for _, c := range watch.Changes(addr) {
+					if c.Gone || addr.Is4() && len(c.Hops) != 3 {
+						t.Errorf("%s: the route to %s has changed: %+v", restart.name, addr, c)
+					}
+				}
+			}
+		}
+	})
+}
+
+// A node that is drained tells routers to find other ways, waits, and goes: nobody
+// notices.
+func TestADrainedNodeIsRelievedByRouters(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	daemon := l.Bird(lab.Neighbours{})
+	l.Apply(routedPool)
+	l.Apply(bgpPeer("router", l.Router.Addr(true), ""))
+	l.Apply(service{name: "web", more: twoFamilies}.String())
+	all, addrs := l.Nodes(), bothAddresses(l, "web")
+	l.Eventually("all nodes have told it", allHops(l, addrs, all...))
+	var traffic []*lab.Traffic
+	for _, addr := range addrs {
+		traffic = append(traffic, l.Far.Ask(url(addr), pace))
+	}
+	if out, code := l.Herald("", "drain", all[0].Name); code != 0 {
+		t.Errorf("drain: %d\n%s", code, out)
+	}
+	l.Eventually("the router finds the other ways", allHops(l, addrs, all[1], all[2]))
+	said, err := daemon.Ask("show route all " + addrs[0].String())
+	if err != nil || !strings.Contains(said, "(65535,0)") {
+		t.Errorf("it is not told to: %v\n%s", err, said)
+	}
+	l.Within(30*time.Second, "the node has withdrawn its routes", func() error {
+		s, err := daemon.Sessions()
+		if n := s[lab.Ends{Router: l.Router.Addr(true), Node: all[0].Addr(true)}].Prefixes; err == nil && n > 0 {
+			err = fmt.Errorf("it tells %d", n)
+		}
+		return err
+	})
+	if out, code := l.Herald("", "drain", all[0].Name, "--undo"); code != 0 {
+		t.Errorf("drain --undo: %d\n%s", code, out)
+	}
+	l.Eventually("all have it again", allHops(l, addrs, all...))
+	for _, tr := range traffic {
+		tr.Stop()
+		if all[0].DataPath() == "ipvs" {
+			noFailures(t, tr)
+		} else {
+			onlyCut(t, tr, 4)
+		}
 	}
 }

@@ -163,7 +163,7 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 	for _, b := range in.Routers {
 		router := v1alpha1.SpeakerRouter{
 			Peer: b.Peer, State: b.State, Since: metav1.NewTime(b.Since.UTC().Truncate(time.Second)), ASN: int64(b.ASN),
-			Routes: int32(b.Sent), Losses: int32(b.Flaps), Error: b.Err,
+			Routes: int32(b.Sent), Losses: int32(b.Flaps), BFD: b.BFD, Error: b.Err,
 		}
 		if b.Addr.IsValid() {
 			router.Address = b.Addr.String()
@@ -198,7 +198,7 @@ func readReport(s *v1alpha1.SpeakerStatus) snapshot.Report {
 		out.Peers = append(out.Peers, snapshot.PeerReport{Node: p.Node, State: p.State, Up: p.State == peerUp, Deaf: p.Deaf})
 	}
 	for _, b := range s.Status.Routers {
-		out.Routers = append(out.Routers, snapshot.RouterReport{Peer: b.Peer, State: b.State, Up: b.State == established, Err: b.Error, Sent: int(b.Routes)})
+		out.Routers = append(out.Routers, snapshot.RouterReport{Peer: b.Peer, State: b.State, Up: b.State == established, Err: b.Error, Sent: int(b.Routes), BFD: b.BFD})
 	}
 	for _, a := range s.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil {

@@ -290,8 +290,9 @@ type RouterReport struct {
 	Since time.Time
 	ASN   uint32 // of the router, as it says; 0 before it has
 	Flaps int
-	Err   string // while it is not up
+	Err   string // what went wrong last, or is wrong though it is up
 	Sent  int    // routes that the router was told
+	BFD   string // state of its BFD session; "" for none
 }
 
 // A PeerReport is a BFD session with the speaker of another node.

@@ -27,8 +27,10 @@ func (l *loop) pass(now time.Time) error {
 	}
 	if l.leaving.Load() {
 		for _, e := range l.sessions {
-			e.disable(now)
-			l.settle(e)
+			if !e.peer.Lasting {
+				e.disable(now)
+				l.settle(e)
+			}
 		}
 	}
 	err := errors.Join(errs...)

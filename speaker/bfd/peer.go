@@ -35,6 +35,9 @@ type Peer struct {
 	// Passive sessions send nothing before the peer does. One of both has to
 	// be active.
 	Passive bool
+	// Lasting sessions are not ended by Leave: whoever knows by other means that
+	// this end only restarts is to miss nothing.
+	Lasting bool
 }
 
 // port is where packets of p come in.

@@ -83,9 +83,9 @@ func (s *Server) Sync(want []Peer) error {
 	return errors.Join(invalid, s.order())
 }
 
-// Leave tells all peers that this end is going down on purpose, AdminDown, so
+// Leave tells all peers but the Lasting that this end is going down on purpose, AdminDown, so
 // that they do not take it for a failure, and has said so several times to
-// each when it returns. It is never taken back: nobody is up any more, nor
+// each when it returns. It is never taken back: none of them is up any more, nor
 // comes up. Run has to go on meanwhile; it repeats it every second.
 func (s *Server) Leave() {
 	s.leaving.Store(true)

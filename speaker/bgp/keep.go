@@ -100,6 +100,7 @@ func (k *keeping) rise() error {
 		return cmp.Or(context.Cause(k.relay.life), err)
 	}
 	k.came, k.restarted = true, false
+	k.edit(func(st *speaker.SessionState) { st.Local = k.local })
 	k.become("established", nil)
 	complaint := missing(families(k.want), k.hops, k.theirs)
 	log := k.log.With("router", k.show().Addr, "asn", k.theirs.asn, "routes", len(k.core.told))

@@ -223,7 +223,11 @@ func (s *session) dial(ctx context.Context, w speaker.Session) (*net.TCPConn, er
 	if addr.IsLinkLocalUnicast() && addr.Is6() && addr.Zone() == "" {
 		addr = addr.WithZone(w.Interface)
 	}
-	s.edit(func(st *speaker.SessionState) { st.Addr = addr })
+	s.edit(func(st *speaker.SessionState) {
+		if st.Addr != addr {
+			st.Addr, st.Local = addr, netip.Addr{}
+		}
+	})
 	return dial(ctx, w, addr)
 }
 

@@ -23,9 +23,13 @@ type Watcher struct {
 	log     *slog.Logger
 	server  *bfd.Server
 	changed loop.Bell
+	guard   *Guard // of routers; nil if there is none
 
 	mu        sync.Mutex
-	plan      map[string]bfd.Peer
+	links     []snapshot.Link             // of this node
+	plan      map[string]bfd.Peer         // of speakers, by node
+	routers   map[string]bfd.Peer         // by the name of the BGPPeer
+	seen      map[string]bfd.Status       // of routers, as last judged
 	contacts  map[string]snapshot.Contact // as last told
 	complaint string                      // logged last
 	left      bool
@@ -48,20 +52,37 @@ func (w *Watcher) Follow(_ context.Context, s snapshot.Snapshot) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	keep(next, w.plan, w.server.Sessions())
-	if maps.Equal(next, w.plan) {
-		return nil
+	w.links = linksOf(s, w.node)
+	w.sync(next)
+	return nil
+}
+
+func linksOf(s snapshot.Snapshot, node string) []snapshot.Link {
+	if i := slices.IndexFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == node }); i >= 0 {
+		return s.Speakers[i].Links
 	}
-	w.plan = next
+	return nil
+}
+
+// sync has sessions with speakers, and with routers as they are now. mu is held.
+func (w *Watcher) sync(speakers map[string]bfd.Peer) {
+	routers := map[string]bfd.Peer{}
+	if w.guard != nil {
+		routers = w.guard.plan(w.links)
+	}
+	if maps.Equal(speakers, w.plan) && maps.Equal(routers, w.routers) {
+		return
+	}
+	w.plan, w.routers = speakers, routers
 	text := ""
-	if err := w.server.Sync(slices.Collect(maps.Values(next))); err != nil {
+	if err := w.server.Sync(together(speakers, routers)); err != nil {
 		text = err.Error()
 	}
 	if text != "" && text != w.complaint {
-		w.log.Warn("other speakers are not watched by BFD, only by their Leases", "err", text)
+		w.log.Warn("BFD does not watch all other speakers and routers", "err", text)
 	}
 	w.complaint = text
 	w.changed.Ring()
-	return nil
 }
 
 // Run keeps the sessions until ctx ends.
@@ -88,6 +109,8 @@ func (w *Watcher) report() {
 	if w.left {
 		return // it is us who have closed the sessions
 	}
+	w.sync(w.plan)
+	w.reportRouters()
 	next := Contacts(w.plan, w.server.Sessions(), w.contacts)
 	if maps.Equal(next, w.contacts) {
 		return

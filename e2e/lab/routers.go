@@ -1,0 +1,173 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/herald-lb/herald/config/v1alpha1"
+)
+
+// RouterASN and NodeASN are the autonomous systems of the lab.
+const (
+	RouterASN = 65001
+	NodeASN   = 65000
+)
+
+// Neighbours is how a router has the nodes as neighbours, all alike.
+type Neighbours struct {
+	On       *Host        // the router; nil for the lab's
+	Addrs    []netip.Addr // of it, each a router by itself for the nodes; nil for its own on the segment
+	Over6    bool         // sessions are over IPv6; both families are told either way
+	NodeASN  uint32
+	Password string
+	BFD      time.Duration // interval, ×3; 0 for none
+	Graceful bool
+	HoldTime time.Duration // 9 s if 0
+	No6      bool          // IPv6 is not spoken
+}
+
+func (l *Lab) withDefaults(n Neighbours) Neighbours {
+	if n.On == nil {
+		n.On = l.Router
+	}
+	if n.Addrs == nil {
+		n.Addrs = []netip.Addr{l.Router.Addr(!n.Over6)}
+	}
+	if n.NodeASN == 0 {
+		n.NodeASN = NodeASN
+	}
+	if n.HoldTime == 0 {
+		n.HoldTime = 9 * time.Second
+	}
+	return n
+}
+
+// A RoutingDaemon is a program that speaks BGP on the router, writes what it
+// learns into the router's kernel, and spreads what is sent over equal ways.
+type RoutingDaemon interface {
+	// Sessions returns how it says its sessions are.
+	Sessions() (map[Ends]RouterSession, error)
+	// Kill ends it without a word, and takes what it wrote out of the kernel.
+	Kill()
+	// Start starts it, again after Kill.
+	Start()
+	// Reconfigure ends it, and starts it with other neighbours.
+	Reconfigure(Neighbours)
+}
+
+// Ends are both ends of a session.
+type Ends struct{ Router, Node netip.Addr }
+
+// A RouterSession is a BGP session as the router sees it.
+type RouterSession struct {
+	Up       bool
+	Prefixes int    // that it was told, of both families
+	BFD      string // "up" or what else it says; "" for none
+}
+
+// RoutingDaemons are all that stories are held against, by name.
+var RoutingDaemons = map[string]func(*Lab, Neighbours) RoutingDaemon{
+	"BIRD": func(l *Lab, n Neighbours) RoutingDaemon { return l.Bird(n) },
+	"FRR":  func(l *Lab, n Neighbours) RoutingDaemon { return l.FRR(n) },
+}
+
+// neighbours are all sessions that there should be.
+func (l *Lab) neighbours(n Neighbours) []Ends {
+	var all []Ends
+	for _, router := range n.Addrs {
+		for _, node := range l.nodes {
+			all = append(all, Ends{router, node.Addr(router.Is4())})
+		}
+	}
+	return all
+}
+
+// daemonDir makes a directory for what a routing daemon keeps in files.
+func (l *Lab) daemonDir(name string, owner int) string {
+	l.t.Helper()
+	dir := filepath.Join(l.cp.run, fmt.Sprintf("%s-%s", l.name, name))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		l.t.Fatalf("%v", err)
+	}
+	if err := os.Chown(dir, owner, owner); err != nil {
+		l.t.Fatalf("%v", err)
+	}
+	return dir
+}
+
+func (l *Lab) writeFile(path, text string) {
+	l.t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		l.t.Fatalf("%v", err)
+	}
+}
+
+// unroute takes what routing daemons have written out of the host's kernel, as one
+// that is started again would.
+func (h *Host) unroute() error {
+	for _, args := range [][]string{
+		{"ip", "-4", "route", "flush", "proto", "bird"}, {"ip", "-6", "route", "flush", "proto", "bird"},
+		{"ip", "-4", "route", "flush", "proto", "bgp"}, {"ip", "-6", "route", "flush", "proto", "bgp"},
+	} {
+		if _, err := h.Exec(args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Hops returns the next hops that the host's kernel has for exactly this address,
+// sorted.
+func (h *Host) Hops(addr netip.Addr) ([]netip.Addr, error) {
+	family := netlink.FAMILY_V4
+	if addr.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	dst := &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())}
+	routes, err := h.links.RouteListFiltered(family, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+	if err != nil {
+		return nil, fmt.Errorf("listing the routes to %s: %w", addr, err)
+	}
+	var hops []netip.Addr
+	for _, r := range routes {
+		hops = append(hops, hopsOf(r)...)
+	}
+	slices.SortFunc(hops, netip.Addr.Compare)
+	return slices.Compact(hops), nil
+}
+
+// Addr returns the host's address on the segment of a family.
+func (h *Host) Addr(four bool) netip.Addr {
+	a4, a6 := lanAddrs(int(h.mac[5]))
+	if four {
+		return netip.MustParseAddr(a4)
+	}
+	return netip.MustParseAddr(a6)
+}
+
+// Object returns an object of Herald's own cluster-wide kinds, as JSON.
+func (l *Lab) Object(resource, name string) (string, error) {
+	o, err := l.cp.API.dynamic.Resource(v1alpha1.GroupVersion.WithResource(resource)).Get(l.ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	text, err := o.MarshalJSON()
+	return string(text), err
+}
+
+// answers is nil if somebody listens at a socket in the file system.
+func answers(path string) error {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}

@@ -1,0 +1,142 @@
+package stories
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/herald-lb/herald/e2e/lab"
+)
+
+const fast = 100 * time.Millisecond
+
+// A node whose cable is pulled is missed by BFD, and its paths are gone long before the
+// hold time; the node misses the router as soon, and says so. Once the cable is
+// back all is as before.
+func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
+	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+		l := lab.Start(t, lab.Options{})
+		onePodEach(l, "web")
+		router := l.Router.Addr(!over6)
+		daemon := start(l, lab.Neighbours{Over6: over6, BFD: fast, HoldTime: 90 * time.Second})
+		l.Apply(routedPool)
+		l.Apply(bgpPeer("router", router, ", bfd: {interval: 100ms}"))
+		l.Apply(service{name: "web", more: twoFamilies}.String())
+		all, addrs := l.Nodes(), bothAddresses(l, "web")
+		l.Eventually("all nodes have told it", allHops(l, addrs, all...))
+		l.Eventually("BFD is up", func() error { return agree(l, "router", router, daemon) })
+
+		began := time.Now()
+		all[2].Unplug()
+		l.Within(5*time.Second, "the others have it", allHops(l, addrs, all[0], all[1]))
+		t.Logf("its paths are gone after %s", time.Since(began).Round(time.Millisecond))
+		l.Within(5*time.Second, "the node misses the router", func() error {
+			if all[2].Speaker.Said("BFD has lost a router") == 0 {
+				return fmt.Errorf("%s has not said so", all[2].Name)
+			}
+			return nil
+		})
+		all[2].Replug()
+		l.Eventually("all have it again", allHops(l, addrs, all...))
+		l.Eventually("BFD is up again", func() error { return agree(l, "router", router, daemon) })
+		if lost := all[0].Speaker.Said("BFD has lost a router"); lost > 0 {
+			t.Errorf("%s has lost the router %d times", all[0].Name, lost)
+		}
+	})
+}
+
+// A router without BFD, and one that takes it down on purpose, keep their sessions.
+func TestASessionDoesNotNeedBFD(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	router := l.Router.Addr(true)
+	daemon := l.Bird(lab.Neighbours{BFD: fast})
+	l.Apply(routedPool)
+	l.Apply(bgpPeer("router", router, ", bfd: {interval: 100ms}"))
+	l.Apply(service{name: "web", more: twoFamilies}.String())
+	addrs := bothAddresses(l, "web")
+	l.Eventually("BFD is up", func() error { return agree(l, "router", router, daemon) })
+	before, err := routers(l, l.Node(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch, err := l.Router.WatchRoutes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon.DisableBFD()
+	l.Eventually("what is missing is said", func() error { return ofSession(l, "router", "BFD does not watch the session") })
+	stopWatch(t, watch)
+	after, err := routers(l, l.Node(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if was, is := before["router"], after["router"]; is.State != "established" || is.Losses != was.Losses {
+		t.Errorf("the session was %+v, and is %+v", was, is)
+	}
+	for _, addr := range addrs {
+		if changes := watch.Changes(addr); len(changes) > 0 {
+			t.Errorf("the route to %s has changed: %+v", addr, changes)
+		}
+	}
+}
+
+// Connections to pods of other nodes go on when a node dies and when one joins, for
+// every node chooses the same pod for a client.
+func TestConnectionsGoOnWhenTheNodesOfAnAddressChange(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	if l.Node(1).DataPath() != "ipvs" {
+		t.Skip("nftables knows only the connections that began at its node")
+	}
+	onePodEach(l, "web")
+	l.Bird(lab.Neighbours{BFD: fast})
+	l.Apply(routedPool)
+	l.Apply(bgpPeer("router", l.Router.Addr(true), ", bfd: {interval: 100ms}"))
+	l.Apply(service{name: "web", more: twoFamilies}.String())
+	all, addrs := l.Nodes(), bothAddresses(l, "web")
+	l.Eventually("all nodes have told it", allHops(l, addrs, all...))
+	type talk struct {
+		*lab.Session
+		pod string
+	}
+	var talks []talk
+	for _, addr := range addrs {
+		waitAnswer(t, l, l.Far, url(addr))
+		for range 30 {
+			s, err := l.Far.Connect(netip.AddrPortFrom(addr, 80))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			body, err := s.Ask()
+			if err != nil {
+				t.Fatal(err)
+			}
+			talks = append(talks, talk{s, lab.PodOf(body)})
+		}
+	}
+	goOn := func(when string, dead string) {
+		for i, k := range talks {
+			if k.pod == dead {
+				continue
+			}
+			if body, err := k.Ask(); err != nil || lab.PodOf(body) != k.pod {
+				t.Errorf("%s: connection %d with %s: %q, %v", when, i, k.pod, body, err)
+			}
+		}
+	}
+	goOn("before", "")
+	all[2].Unplug()
+	l.Within(5*time.Second, "the others have it", allHops(l, addrs, all[0], all[1]))
+	goOn("a node has died", "web-3")
+	all[2].Replug()
+	l.Eventually("all have it again", allHops(l, addrs, all...))
+	goOn("a node has joined", "web-3")
+	for _, k := range talks {
+		if !strings.HasPrefix(k.pod, "web-") {
+			t.Errorf("answered by %q", k.pod)
+		}
+	}
+}
