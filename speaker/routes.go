@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"net/netip"
@@ -81,6 +82,9 @@ func session(p config.Peer, node snapshot.Node, password string) Session {
 		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,
 		Hops: 1, TTLSecurity: p.TTLSecurity, GracefulRestart: p.GracefulRestart, V4: p.V4, V6: p.V6,
 		BFD: BFD{Interval: p.BFDInterval, Multiplier: p.BFDMultiplier},
+	}
+	if p.Secret != "" && password == "" {
+		s.Hold = fmt.Sprintf("there is no Secret %s with a key %s in Herald's namespace: make it, or correct spec.passwordSecretRef", p.Secret, p.SecretKey)
 	}
 	switch {
 	case p.External:

@@ -197,6 +197,14 @@ func TestSessionsAreThoseOfTheNode(t *testing.T) {
 	if r := sessions[1]; r.Hops != 255 || r.Relation != External || r.Password != "secret" {
 		t.Errorf("r2: %+v", r)
 	}
+	s.Config.Peers[1].Secret, s.Config.Peers[1].SecretKey = "bgp", "password"
+	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; r.Hold != "" {
+		t.Errorf("r2 has its password, and is not opened: %s", r.Hold)
+	}
+	s.Passwords = nil
+	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; !strings.Contains(r.Hold, "no Secret bgp with a key password") {
+		t.Errorf("r2 has no password, and is opened: %q", r.Hold)
+	}
 	a, b := routerID(snapshot.Node{Name: "n1"}), routerID(snapshot.Node{Name: "n2"})
 	if a == b || !a.Is4() || a.As4()[0] < 240 || a != routerID(snapshot.Node{Name: "n1", Internal: []netip.Addr{ip("2001:db8::1")}}) {
 		t.Errorf("nodes without an IPv4 address have the identifiers %s and %s", a, b)

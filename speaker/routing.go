@@ -30,6 +30,7 @@ type Session struct {
 	Source    netip.Addr // of this node; invalid for whichever the kernel chooses
 	RouterID  netip.Addr // IPv4 (RFC 6286: any number but 0, unique in its AS)
 	Password  string     // TCP-MD5 (RFC 2385); "" for none
+	Hold      string     // why it cannot be opened yet, and what to do; "" if it can
 
 	HoldTime, Keepalive time.Duration // whole seconds; HoldTime 0 for no keepalives at all
 	ConnectRetry        time.Duration // the longest pause between two attempts; 0 for the default

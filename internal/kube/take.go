@@ -171,9 +171,10 @@ func peerStatus(p v1alpha1.BGPPeer) snapshot.PeerStatus {
 	return out
 }
 
-// takePasswords looks up the passwords of the peers. What is not there is said of
-// the session.
+// takePasswords looks up the passwords of the peers. What was never there is said of
+// the session; one whose Secret is gone stays in use.
 func (s *Source) takePasswords() {
+	last := s.passwords
 	s.passwords = map[string]string{}
 	for _, p := range s.config.Peers {
 		if p.Secret == "" {
@@ -181,9 +182,14 @@ func (s *Source) takePasswords() {
 		}
 		obj, ok, err := s.informers.secrets.GetStore().GetByKey(s.o.Namespace + "/" + p.Secret)
 		if secret, is := obj.(*corev1.Secret); is && ok && err == nil {
-			if text, has := secret.Data[p.SecretKey]; has {
+			if text := secret.Data[p.SecretKey]; len(text) > 0 {
 				s.passwords[p.Name] = string(text)
+				continue
 			}
+		}
+		if was := last[p.Name]; was != "" {
+			s.o.Log.Warn("the password of a BGPPeer is gone: the last one stays in use", "peer", p.Name, "secret", p.Secret, "key", p.SecretKey)
+			s.passwords[p.Name] = was
 		}
 	}
 }

@@ -142,6 +142,9 @@ func (s *session) take(o order) bool {
 // connect dials once, and keeps the connection until it ends. It returns whether
 // the session came up, and why it ended.
 func (s *session) connect(ctx context.Context) (bool, error) {
+	if s.want.Hold != "" {
+		return false, errors.New(s.want.Hold)
+	}
 	conn, err := s.reach(ctx)
 	if err != nil {
 		return false, err
