@@ -29,7 +29,8 @@ func drainCommand() *cobra.Command {
 		Short: "Have other nodes announce what a node announces, before it goes into maintenance",
 		Long: `Annotates the Node, so that it announces only what no other node can, and waits
 until all else is announced by others. They take an address before this node gives
-it up. Its pods go on to serve: kubectl drain moves those.
+it up, and routers that it tells by BGP find other ways before it withdraws its routes, which
+takes ten seconds. Its pods go on to serve: kubectl drain moves those.
 
 --undo takes the annotation away: the node takes its addresses back as the pools'
 failback says.`,
@@ -58,7 +59,7 @@ func (f *drainFlags) drain(ctx context.Context, out io.Writer, node string) erro
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, f.patience, errLate)
 	defer cancel()
-	left := -1
+	said := ""
 	for {
 		reports, err := kube.ReadReports(ctx, clients)
 		if err != nil {
@@ -68,17 +69,46 @@ func (f *drainFlags) drain(ctx context.Context, out io.Writer, node string) erro
 		if i < 0 {
 			return fmt.Errorf("node %s has no SpeakerStatus: no speaker runs there, or it is older than this command", node)
 		}
-		answers := reports[i].Answers
-		if n := len(answers); n != left {
-			left = n
-			if _, err := fmt.Fprintf(out, "node %s announces %d addresses\n", node, n); err != nil || n == 0 {
+		left, text := announces(reports[i])
+		if text != said {
+			said = text
+			if _, err := fmt.Fprintf(out, "node %s announces %s\n", node, text); err != nil {
 				return err
 			}
 		}
+		if !left {
+			return nil
+		}
 		if err := hold(ctx, 200*time.Millisecond); err != nil {
-			return fmt.Errorf("node %s announces still: %s: no other node can, or its speaker does not say so: %w", node, named(answers), err)
+			return fmt.Errorf("node %s announces still: %s: no other node can, or its speaker does not say so: %w", node, still(reports[i]), err)
 		}
 	}
+}
+
+// announces says how much a node announces, and whether anything.
+func announces(r snapshot.Report) (left bool, text string) {
+	routes := routesOf(r)
+	text = fmt.Sprintf("%d addresses", len(r.Answers))
+	if len(r.Routers) > 0 {
+		text += fmt.Sprintf(" and tells routers %d routes", routes)
+	}
+	return len(r.Answers) > 0 || routes > 0, text
+}
+
+// routesOf returns how many routes a node tells all routers together.
+func routesOf(r snapshot.Report) (n int) {
+	for _, b := range r.Routers {
+		n += b.Sent
+	}
+	return n
+}
+
+// still names what a node announces.
+func still(r snapshot.Report) string {
+	if len(r.Answers) > 0 {
+		return named(r.Answers)
+	}
+	return fmt.Sprintf("%d routes to routers", routesOf(r))
 }
 
 // errLate is why a command stops waiting.
