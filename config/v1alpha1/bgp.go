@@ -30,8 +30,8 @@ func (r *reader) bgp(a *Announce) (out []config.BGP) {
 		field := func(name string) string { return fmt.Sprintf("spec.announce.bgp[%d].%s", i, name) }
 		b := config.BGP{
 			Peers:           slices.Sorted(slices.Values(o.Peers)),
-			NodeSelector:    r.selector(field("nodeSelector"), o.NodeSelector),
-			ServiceSelector: r.selector(field("serviceSelector"), o.ServiceSelector),
+			NodeSelector:    r.labels(field("nodeSelector"), o.NodeSelector),
+			ServiceSelector: r.labels(field("serviceSelector"), o.ServiceSelector),
 			LengthV4:        int(within(r, field("aggregationLength"), orDefault(o.AggregationLength, 32), 8, 32)),
 			LengthV6:        int(within(r, field("aggregationLengthV6"), orDefault(o.AggregationLengthV6, 128), 16, 128)),
 			LocalPref:       r.metric(field("localPref"), o.LocalPref),

@@ -166,7 +166,16 @@ func (r *reader) selector(field string, s *Selector) string {
 	if s == nil {
 		return ""
 	}
-	selector, err := metav1.LabelSelectorAsSelector(&s.LabelSelector)
+	return r.labels(field, &s.LabelSelector)
+}
+
+// labels is selector for one that the API server does not look at: where there may
+// be many, looking costs it more than it grants.
+func (r *reader) labels(field string, s *metav1.LabelSelector) string {
+	if s == nil {
+		return ""
+	}
+	selector, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {
 		r.invalid(field, fmt.Sprintf("cannot be read: correct it: %v", err))
 		return ""
@@ -194,7 +203,7 @@ func (r *reader) layer2(a *Announce) config.Layer2 {
 	}
 	l2.NodeSelector = r.selector("spec.announce.layer2.nodeSelector", a.Layer2.NodeSelector)
 	for i, s := range a.Layer2.PreferNodes {
-		l2.PreferNodes = append(l2.PreferNodes, r.selector(fmt.Sprintf("spec.announce.layer2.preferNodes[%d]", i), &Selector{s}))
+		l2.PreferNodes = append(l2.PreferNodes, r.labels(fmt.Sprintf("spec.announce.layer2.preferNodes[%d]", i), &s))
 	}
 	switch a.Layer2.Failback {
 	case "", FailbackImmediate:

@@ -296,13 +296,13 @@ type BGPAnnouncement struct {
 	// all do that can serve the address.
 	//
 	// +optional
-	NodeSelector *Selector `json:"nodeSelector,omitempty"`
+	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
 
 	// ServiceSelector selects, by their labels, the Services whose addresses are
 	// told. Without it those of all are.
 	//
 	// +optional
-	ServiceSelector *Selector `json:"serviceSelector,omitempty"`
+	ServiceSelector *metav1.LabelSelector `json:"serviceSelector,omitempty"`
 
 	// AggregationLength is the length of the prefixes that IPv4 addresses are
 	// told as a part of. A router sends everything for such a prefix to the nodes

@@ -84,7 +84,7 @@ func missedAfter(b *testing.B, l *lab.Lab, addr netip.Addr, fail, end func(*lab.
 		l.Eventually("the others have it", func() error { return hops(l, addr, l.Node(1), l.Node(2)) })
 		stopWatch(b, watch)
 		for _, c := range watch.Changes(addr) {
-			if !slices.Contains(c.Hops, n.Addr(true)) {
+			if !slices.ContainsFunc(c.Hops, func(hop netip.Addr) bool { return nodeAt(l, hop) == n.Name }) {
 				times = append(times, c.At.Sub(began))
 				break
 			}

@@ -44,21 +44,36 @@ func eachRouter(t *testing.T, story func(t *testing.T, start func(*lab.Lab, lab.
 	}
 }
 
-// hops is nil once the router's kernel sends what is for addr to these nodes.
+// hops is nil once the router's kernel sends what is for addr to these nodes, by
+// addresses of either family.
 func hops(l *lab.Lab, addr netip.Addr, nodes ...*lab.Node) error {
 	got, err := l.Router.Hops(addr)
 	if err != nil {
 		return err
 	}
-	var want []netip.Addr
-	for _, n := range nodes {
-		want = append(want, n.Addr(addr.Is4()))
+	var by []string
+	for _, hop := range got {
+		by = append(by, nodeAt(l, hop))
 	}
-	slices.SortFunc(want, netip.Addr.Compare)
-	if !slices.Equal(got, want) {
-		return fmt.Errorf("%s is routed to %v, want %v", addr, got, want)
+	slices.Sort(by)
+	var want []string
+	for _, n := range nodes {
+		want = append(want, n.Name)
+	}
+	if !slices.Equal(by, want) {
+		return fmt.Errorf("%s is routed by %v to %v, want %v", addr, got, by, want)
 	}
 	return nil
+}
+
+// nodeAt returns the name of the node that has an address on the segment.
+func nodeAt(l *lab.Lab, addr netip.Addr) string {
+	for _, n := range l.Nodes() {
+		if addr == n.Addr(addr.Is4()) {
+			return n.Name
+		}
+	}
+	return addr.String()
 }
 
 // allHops is hops for several addresses.

@@ -91,7 +91,7 @@ func TestWhoTellsWhatFollowsSelectorsAndLabels(t *testing.T) {
 	p := router("r")
 	p.Spec.NodeSelector = selecting(rackA)
 	pool := poolWith("lan", nil)
-	pool.Spec.Announce = &v1alpha1.Announce{BGP: []v1alpha1.BGPAnnouncement{{}, {NodeSelector: selecting(rackA)}, {ServiceSelector: selecting(web)}}}
+	pool.Spec.Announce = &v1alpha1.Announce{BGP: []v1alpha1.BGPAnnouncement{{}, {NodeSelector: &selecting(rackA).LabelSelector}, {ServiceSelector: &selecting(web).LabelSelector}}}
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
 	svc := lb("ns", "a")
 	check := func(when string, peers []string, tells, told []int) {
