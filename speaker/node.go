@@ -117,6 +117,9 @@ func (n *Node) relieve(s snapshot.Snapshot, now time.Time) bool {
 	return now.Sub(n.drains) >= relief
 }
 
+// Draining is whether the last pass has found the node drained. Only Passed may call it.
+func (n *Node) Draining() bool { return !n.drains.IsZero() }
+
 // Yield has routers find other ways than this node, which is about to stop. No pass
 // may run any more.
 func (n *Node) Yield(ctx context.Context) error { return n.tell(ctx, n.routing.Leaving()) }

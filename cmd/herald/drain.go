@@ -70,6 +70,9 @@ func (f *drainFlags) drain(ctx context.Context, out io.Writer, node string) erro
 			return fmt.Errorf("node %s has no SpeakerStatus: no speaker runs there, or it is older than this command", node)
 		}
 		left, text := announces(reports[i])
+		if !reports[i].Draining { // it has not heard of it yet
+			left, text = true, said
+		}
 		if text != said {
 			said = text
 			if _, err := fmt.Fprintf(out, "node %s announces %s\n", node, text); err != nil {

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,6 +120,7 @@ type daemon struct {
 	node    *speaker.Node
 	health  *health
 	first   sync.Once
+	drains  atomic.Bool   // whether the last pass has found this node drained
 	resync  time.Duration // of passes
 	log     *slog.Logger
 }
@@ -156,7 +158,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 			changed.Ring() // those who do not hear it should read it soon
 		}
 	}, log)
-	d.routers = d.peers.Guard(d.bgp)
+	d.routers = d.peers.Guard(d.bgp, said.Ring)
 	d.report = &kube.Reporter{
 		Clients: clients, Node: f.node, Changed: said, Log: log,
 		Facts: func() (snapshot.Report, error) { return d.facts(path.speaker(f.node)) },
@@ -193,6 +195,9 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 // what it took is given back to the system.
 func (d *daemon) passed() {
 	d.health.pass()
+	if is := d.node.Draining(); d.drains.Swap(is) != is {
+		d.report.Changed.Ring()
+	}
 	d.first.Do(debug.FreeOSMemory)
 }
 
@@ -221,6 +226,7 @@ func (d *daemon) self(sp snapshot.Speaker) (snapshot.Speaker, error) {
 // facts returns how this speaker is just now, of which sp is a part.
 func (d *daemon) facts(sp snapshot.Speaker) (r snapshot.Report, err error) {
 	r.Speaker, err = d.self(sp)
+	r.Draining = d.drains.Load()
 	for node, s := range d.peers.Sessions() {
 		p := snapshot.PeerReport{
 			Node: node, Addr: s.Addr, State: s.State.String(), Up: s.State == bfd.Up, Deaf: s.Contact == snapshot.Deaf, Since: s.Since, Losses: s.Losses,

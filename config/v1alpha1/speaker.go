@@ -44,6 +44,11 @@ type SpeakerReport struct {
 	// +optional
 	// +listType=atomic
 	Lacks []string `json:"lacks,omitempty"`
+	// Draining is whether the node announces what a drained one does: only what no
+	// other can.
+	//
+	// +optional
+	Draining bool `json:"draining,omitempty"`
 	// Links are the network interfaces that the node can announce on.
 	//
 	// +optional

@@ -22,7 +22,12 @@ type Bird struct {
 func (l *Lab) Bird(with Neighbours) *Bird {
 	l.t.Helper()
 	b := &Bird{lab: l, dir: l.daemonDir("bird-"+l.withDefaults(with).On.Namespace.Name, 0), with: l.withDefaults(with)}
-	l.t.Cleanup(func() { b.proc.kill() })
+	l.t.Cleanup(func() {
+		b.proc.kill()
+		if l.t.Failed() {
+			l.t.Logf("BIRD has said:\n%s", tail(b.file("log"), 8192))
+		}
+	})
 	b.Start()
 	return b
 }
@@ -39,7 +44,7 @@ protocol kernel kernel4 { merge paths yes; ipv4 { import none; export where sour
 protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where source = RTS_BGP; }; }
 `, b.with.On.Addr(true))
 	if b.with.BFD > 0 {
-		fmt.Fprintf(&c, "protocol bfd bfd1 { interface \"*\" { interval %d ms; multiplier 3; }; }\n", b.with.BFD.Milliseconds())
+		fmt.Fprintf(&c, "protocol bfd { interface \"*\" { interval %d ms; multiplier 3; }; }\n", b.with.BFD.Milliseconds())
 	}
 	for i, ends := range b.lab.neighbours(b.with) {
 		fmt.Fprintf(&c, "protocol bgp n%d {\n local %s as %d;\n neighbor %s as %d;\n passive on;\n hold time %d;\n error wait time 1, 2;\n error forget time 2;\n",
@@ -48,7 +53,7 @@ protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where sour
 			fmt.Fprintf(&c, " password %q;\n", b.with.Password)
 		}
 		if b.with.BFD > 0 {
-			c.WriteString(" bfd on;\n")
+			fmt.Fprintf(&c, " bfd %s;\n", map[bool]string{false: "on", true: "graceful"}[b.with.Graceful])
 		}
 		if b.with.Graceful {
 			c.WriteString(" graceful restart on;\n")
@@ -83,8 +88,10 @@ func (b *Bird) Start() {
 func (b *Bird) Kill() {
 	b.lab.t.Helper()
 	b.proc.kill()
-	if err := b.with.On.unroute(); err != nil {
-		b.lab.t.Fatalf("%v", err)
+	for _, family := range []string{"-4", "-6"} {
+		if said, err := b.with.On.Exec("ip", family, "route", "flush", "proto", "bird"); err != nil {
+			b.lab.t.Fatalf("%v: %s", err, said)
+		}
 	}
 }
 
@@ -94,14 +101,6 @@ func (b *Bird) Reconfigure(with Neighbours) {
 	b.Kill()
 	b.with = b.lab.withDefaults(with)
 	b.Start()
-}
-
-// DisableBFD takes BFD down on purpose.
-func (b *Bird) DisableBFD() {
-	b.lab.t.Helper()
-	if said, err := b.with.On.Exec("birdc", "-s", b.file("ctl"), "disable", "bfd1"); err != nil {
-		b.lab.t.Fatalf("%v: %s", err, said)
-	}
 }
 
 // Ask has BIRD carry out a command, and returns what it says.
@@ -136,7 +135,7 @@ func (b *Bird) Sessions() (map[Ends]RouterSession, error) {
 	for line := range strings.Lines(said) {
 		if f := strings.Fields(line); len(f) > 2 {
 			if addr, err := netip.ParseAddr(f[0]); err == nil {
-				ends := Ends{b.with.Addrs[0], addr}
+				ends := Ends{b.with.On.Addr(addr.Is4()), addr}
 				s := all[ends]
 				s.BFD = strings.ToLower(f[2])
 				all[ends] = s

@@ -25,7 +25,7 @@ func (l *Lab) dump() {
 		}
 		fmt.Fprintf(&b, "\n--- kernel of %s\n%s\n", n.Name, last(kernel, dumpKernel))
 	}
-	services, err := l.Kubectl("get", "services,endpointslices,addresspools", "--output", "wide")
+	services, err := l.Kubectl("get", "services,endpointslices,addresspools,bgppeers", "--output", "wide")
 	fmt.Fprintf(&b, "\n--- cluster (%v)\n%s", err, last(services, dumpKernel))
 	l.t.Logf("the lab at the end:%s", b.String())
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A FRR is FRRouting on a router: its zebra, bgpd and bfdd. It has one address.
+// A FRR is FRRouting on a router: its zebra, bgpd and bfdd.
 type FRR struct {
 	lab   *Lab
 	dir   string
@@ -31,7 +31,13 @@ func (l *Lab) FRR(with Neighbours) *FRR {
 		l.t.Fatalf("%v", err)
 	}
 	f := &FRR{lab: l, dir: l.daemonDir("frr", id), with: l.withDefaults(with), procs: map[string]*process{}}
-	l.t.Cleanup(f.end)
+	l.t.Cleanup(func() {
+		if l.t.Failed() {
+			said, err := f.with.On.Exec("vtysh", "--vty_socket", f.dir, "-c", "show bgp summary", "-c", "show bfd peers", "-c", "show ip route", "-c", "show ipv6 route")
+			l.t.Logf("FRR has said:\n%s\n%s\n%v", tail(f.file("bgpd.log"), 2048), said, err)
+		}
+		f.end()
+	})
 	f.Start()
 	return f
 }
@@ -114,13 +120,14 @@ func (f *FRR) end() {
 	}
 }
 
-// Kill implements [RoutingDaemon].
+// Kill implements [RoutingDaemon]. Zebra, when it ends in peace, takes its routes away.
 func (f *FRR) Kill() {
 	f.lab.t.Helper()
-	f.end()
-	if err := f.with.On.unroute(); err != nil {
+	f.procs["bgpd"].kill()
+	if err := f.procs["zebra"].stop(settleWithin); err != nil {
 		f.lab.t.Fatalf("%v", err)
 	}
+	f.end()
 }
 
 // Reconfigure implements [RoutingDaemon].
@@ -129,6 +136,22 @@ func (f *FRR) Reconfigure(with Neighbours) {
 	f.Kill()
 	f.with = f.lab.withDefaults(with)
 	f.Start()
+}
+
+// ShutBFD takes the BFD sessions with all nodes down on purpose, or up again.
+func (f *FRR) ShutBFD(down bool) {
+	f.lab.t.Helper()
+	word := "shutdown"
+	if !down {
+		word = "no shutdown"
+	}
+	args := []string{"vtysh", "--vty_socket", f.dir, "-c", "configure", "-c", "bfd"}
+	for _, ends := range f.lab.neighbours(f.with) {
+		args = append(args, "-c", "peer "+ends.Node.String(), "-c", word, "-c", "exit")
+	}
+	if said, err := f.with.On.Exec(args...); err != nil {
+		f.lab.t.Fatalf("%v: %s", err, said)
+	}
 }
 
 // show has FRR carry out a command that answers in JSON.
@@ -169,7 +192,7 @@ func (f *FRR) Sessions() (map[Ends]RouterSession, error) {
 				s.Prefixes += family.Accepted
 			}
 		}
-		all[Ends{f.with.Addrs[0], addr}] = s
+		all[Ends{f.with.On.Addr(addr.Is4()), addr}] = s
 	}
 	return all, nil
 }

@@ -18,9 +18,10 @@ import (
 // heraldNamespace is where deploy/base puts Herald.
 const heraldNamespace = "herald-system"
 
-// Where the API server keeps AddressPools and AddressClaims.
+// Where the API server keeps Herald's own kinds.
 var (
 	poolsResource    = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addresspools"}
+	peersResource    = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "bgppeers"}
 	speakersResource = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "speakerstatuses"}
 	claimsResource   = schema.GroupVersionResource{Group: "herald-lb.io", Version: "v1alpha1", Resource: "addressclaims"}
 )
@@ -80,6 +81,8 @@ func (a *API) wipe(ctx context.Context, namespace string, made []string) error {
 		core.Pods(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		ignoreNotFound(a.dynamic.Resource(poolsResource).DeleteCollection(ctx, atOnce(), metav1.ListOptions{})),
 		ignoreNotFound(a.dynamic.Resource(speakersResource).DeleteCollection(ctx, atOnce(), metav1.ListOptions{})),
+		ignoreNotFound(a.dynamic.Resource(peersResource).DeleteCollection(ctx, atOnce(), metav1.ListOptions{})),
+		core.Secrets(heraldNamespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		core.Nodes().DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		a.CoordinationV1().Leases(heraldNamespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),
 		a.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, atOnce(), metav1.ListOptions{}),

@@ -23,9 +23,8 @@ const (
 
 // Neighbours is how a router has the nodes as neighbours, all alike.
 type Neighbours struct {
-	On       *Host        // the router; nil for the lab's
-	Addrs    []netip.Addr // of it, each a router by itself for the nodes; nil for its own on the segment
-	Over6    bool         // sessions are over IPv6; both families are told either way
+	On       *Host // the router; nil for the lab's
+	Over6    bool  // sessions are over IPv6; both families are told either way
 	NodeASN  uint32
 	Password string
 	BFD      time.Duration // interval, ×3; 0 for none
@@ -37,9 +36,6 @@ type Neighbours struct {
 func (l *Lab) withDefaults(n Neighbours) Neighbours {
 	if n.On == nil {
 		n.On = l.Router
-	}
-	if n.Addrs == nil {
-		n.Addrs = []netip.Addr{l.Router.Addr(!n.Over6)}
 	}
 	if n.NodeASN == 0 {
 		n.NodeASN = NodeASN
@@ -82,10 +78,8 @@ var RoutingDaemons = map[string]func(*Lab, Neighbours) RoutingDaemon{
 // neighbours are all sessions that there should be.
 func (l *Lab) neighbours(n Neighbours) []Ends {
 	var all []Ends
-	for _, router := range n.Addrs {
-		for _, node := range l.nodes {
-			all = append(all, Ends{router, node.Addr(router.Is4())})
-		}
+	for _, node := range l.nodes {
+		all = append(all, Ends{n.On.Addr(!n.Over6), node.Addr(!n.Over6)})
 	}
 	return all
 }
@@ -108,20 +102,6 @@ func (l *Lab) writeFile(path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		l.t.Fatalf("%v", err)
 	}
-}
-
-// unroute takes what routing daemons have written out of the host's kernel, as one
-// that is started again would.
-func (h *Host) unroute() error {
-	for _, args := range [][]string{
-		{"ip", "-4", "route", "flush", "proto", "bird"}, {"ip", "-6", "route", "flush", "proto", "bird"},
-		{"ip", "-4", "route", "flush", "proto", "bgp"}, {"ip", "-6", "route", "flush", "proto", "bgp"},
-	} {
-		if _, err := h.Exec(args...); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Hops returns the next hops that the host's kernel has for exactly this address,

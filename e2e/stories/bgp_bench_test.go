@@ -28,7 +28,7 @@ func BenchmarkRoute(b *testing.B) {
 			l.Apply(service{name: "first", app: "web"}.String())
 			first := l.WaitAddress("first")
 			l.Eventually("all nodes have told it", func() error { return hops(l, first, l.Nodes()...) })
-			l.Eventually("BFD is up", func() error { return agree(l, "router", router, daemon) })
+			l.Eventually("BFD is up", bothUp(l, "router", router, daemon))
 			for b.Loop() {
 				report(b, "told", toldAfter(b, l))
 				report(b, "killed", missedAfter(b, l, first, (*lab.Node).Kill, (*lab.Node).StartSpeaker))

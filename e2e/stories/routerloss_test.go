@@ -26,7 +26,7 @@ func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
 		l.Apply(service{name: "web", more: twoFamilies}.String())
 		all, addrs := l.Nodes(), bothAddresses(l, "web")
 		l.Eventually("all nodes have told it", allHops(l, addrs, all...))
-		l.Eventually("BFD is up", func() error { return agree(l, "router", router, daemon) })
+		l.Eventually("BFD is up", bothUp(l, "router", router, daemon))
 
 		began := time.Now()
 		all[2].Unplug()
@@ -40,24 +40,26 @@ func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
 		})
 		all[2].Replug()
 		l.Eventually("all have it again", allHops(l, addrs, all...))
-		l.Eventually("BFD is up again", func() error { return agree(l, "router", router, daemon) })
+		l.Eventually("BFD is up again", bothUp(l, "router", router, daemon))
 		if lost := all[0].Speaker.Said("BFD has lost a router"); lost > 0 {
 			t.Errorf("%s has lost the router %d times", all[0].Name, lost)
 		}
 	})
 }
 
-// A router without BFD, and one that takes it down on purpose, keep their sessions.
+// A router that takes BFD down on purpose keeps its sessions, and so does one that
+// does not speak it.
 func TestASessionDoesNotNeedBFD(t *testing.T) {
 	l := lab.Start(t, lab.Options{})
 	onePodEach(l, "web")
 	router := l.Router.Addr(true)
-	daemon := l.Bird(lab.Neighbours{BFD: fast})
+	daemon := l.FRR(lab.Neighbours{BFD: fast})
 	l.Apply(routedPool)
 	l.Apply(bgpPeer("router", router, ", bfd: {interval: 100ms}"))
 	l.Apply(service{name: "web", more: twoFamilies}.String())
 	addrs := bothAddresses(l, "web")
-	l.Eventually("BFD is up", func() error { return agree(l, "router", router, daemon) })
+	l.Eventually("all nodes have told it", allHops(l, addrs, l.Nodes()...))
+	l.Eventually("BFD is up", bothUp(l, "router", router, daemon))
 	before, err := routers(l, l.Node(1))
 	if err != nil {
 		t.Fatal(err)
@@ -66,9 +68,8 @@ func TestASessionDoesNotNeedBFD(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	daemon.DisableBFD()
-	l.Eventually("what is missing is said", func() error { return ofSession(l, "router", "BFD does not watch the session") })
-	stopWatch(t, watch)
+	daemon.ShutBFD(true)
+	l.Eventually("it is said", func() error { return ofSession(l, "router", "the router has taken it down") })
 	after, err := routers(l, l.Node(1))
 	if err != nil {
 		t.Fatal(err)
@@ -76,11 +77,18 @@ func TestASessionDoesNotNeedBFD(t *testing.T) {
 	if was, is := before["router"], after["router"]; is.State != "established" || is.Losses != was.Losses {
 		t.Errorf("the session was %+v, and is %+v", was, is)
 	}
+	daemon.ShutBFD(false)
+	l.Eventually("BFD is up again", bothUp(l, "router", router, daemon))
+	stopWatch(t, watch)
 	for _, addr := range addrs {
 		if changes := watch.Changes(addr); len(changes) > 0 {
 			t.Errorf("the route to %s has changed: %+v", addr, changes)
 		}
 	}
+
+	daemon.Reconfigure(lab.Neighbours{})
+	l.Eventually("all nodes have told it", allHops(l, addrs, l.Nodes()...))
+	l.Eventually("what is missing is said", func() error { return ofSession(l, "router", "for its neighbour") })
 }
 
 // Connections to pods of other nodes go on when a node dies and when one joins, for

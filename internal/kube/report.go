@@ -138,7 +138,7 @@ func (r *Reporter) apply(ctx context.Context, subresource string, fields map[str
 // reportOf converts a report for the API.
 func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 	out := v1alpha1.SpeakerReport{
-		DataPath: in.DataPath, Lacks: in.Lacks,
+		DataPath: in.DataPath, Lacks: in.Lacks, Draining: in.Draining,
 		Announced: int32(len(in.Answers)), Conflicted: int32(len(in.Conflicts)),
 	}
 	for _, l := range in.Links {
@@ -193,7 +193,7 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 // readReport converts what a speaker has written. What cannot be read is passed
 // over: it is for people, and for what is said of Services.
 func readReport(s *v1alpha1.SpeakerStatus) snapshot.Report {
-	out := snapshot.Report{Speaker: snapshot.Speaker{Node: s.Name, DataPath: s.Status.DataPath, Lacks: s.Status.Lacks}}
+	out := snapshot.Report{Draining: s.Status.Draining, Speaker: snapshot.Speaker{Node: s.Name, DataPath: s.Status.DataPath, Lacks: s.Status.Lacks}}
 	for _, p := range s.Status.Peers {
 		out.Peers = append(out.Peers, snapshot.PeerReport{Node: p.Node, State: p.State, Up: p.State == peerUp, Deaf: p.Deaf})
 	}

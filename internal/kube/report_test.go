@@ -27,10 +27,18 @@ func TestAReportIsReadAsItWasWritten(t *testing.T) {
 		},
 		Answers:   []snapshot.Answer{{Addr: addr, Link: "eth0", Since: at}},
 		Conflicts: []snapshot.Conflict{{Addr: addr.Next(), Link: "eth0", MAC: "02:00:00:00:00:66", Since: at.Truncate(time.Second)}},
+		Draining:  true,
+		Routers: []snapshot.RouterReport{
+			{Peer: "r1", Addr: addr, State: "established", Up: true, Since: at, ASN: 65001, Sent: 7, BFD: "up"},
+			{Peer: "r2", State: "idle", Since: at, Flaps: 3, Err: "nobody is there"},
+		},
 	}
 	written := reportOf(said)
 	if written.Reached != "1/3" || written.Announced != 1 || written.Conflicted != 1 || written.Links[0].MAC != "02:00:00:00:00:01" {
 		t.Errorf("written %+v", written)
+	}
+	if r := written.Routers; written.Established != "1/2" || r[0].Address != "192.0.2.1" || r[0].ASN != 65001 || r[1].Address != "" || r[1].Losses != 3 {
+		t.Errorf("routers are written as %s, %+v", written.Established, r)
 	}
 	got := readReport(&v1alpha1.SpeakerStatus{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: written})
 	want := snapshot.Report{
@@ -38,6 +46,8 @@ func TestAReportIsReadAsItWasWritten(t *testing.T) {
 		Peers:     []snapshot.PeerReport{{Node: "n2", State: "up", Up: true}, {Node: "n3", State: "down"}, {Node: "n4", State: "init", Deaf: true}},
 		Answers:   said.Answers,
 		Conflicts: said.Conflicts,
+		Draining:  true,
+		Routers:   []snapshot.RouterReport{{Peer: "r1", State: "established", Up: true, Sent: 7, BFD: "up"}, {Peer: "r2", State: "idle", Err: "nobody is there"}},
 	}
 	byValue := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 	if diff := cmp.Diff(want, got, byValue); diff != "" {

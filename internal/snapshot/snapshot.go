@@ -275,6 +275,7 @@ type Speaker struct {
 // A Report is what a speaker says of how it is.
 type Report struct {
 	Speaker
+	Draining  bool           // whether what it announces is what a node that is drained does
 	Peers     []PeerReport   // by Node
 	Answers   []Answer       // by Addr, Link
 	Conflicts []Conflict     // by Addr, Link

@@ -28,6 +28,7 @@ type Guarded interface {
 type Guard struct {
 	Guarded
 	watcher *Watcher
+	changed func()
 
 	mu   sync.Mutex
 	want speaker.Routing // of the last Sync, without routes
@@ -37,9 +38,9 @@ var _ speaker.Router = (*Guard)(nil)
 
 // Guard has the Watcher watch the sessions of r, by way of the Guard that it returns.
 // It is to be called once, before Run. What changes of the states of r has to be said
-// to Look.
-func (w *Watcher) Guard(r Guarded) *Guard {
-	w.guard = &Guard{Guarded: r, watcher: w}
+// to Look; what changes of those of the Guard beside is told by changed, which does not block.
+func (w *Watcher) Guard(r Guarded, changed func()) *Guard {
+	w.guard = &Guard{Guarded: r, watcher: w, changed: changed}
 	return w.guard
 }
 
@@ -82,7 +83,7 @@ func withBFD(st speaker.SessionState, b bfd.Status, now time.Time) speaker.Sessi
 	}
 	switch {
 	case b.RemoteState == bfd.AdminDown:
-		st.Err = "BFD does not watch the session: it is shut down on the router"
+		st.Err = fmt.Sprintf("BFD does not watch the session: the router has taken it down: has it BFD, not shut down, for its neighbour %s?", st.Local)
 	case b.Err != "":
 		st.Err = "BFD does not watch the session: " + b.Err
 	case b.RemoteDiscriminator != 0:
@@ -187,6 +188,10 @@ func (w *Watcher) reportRouters() {
 	for _, name := range slices.Sorted(maps.Keys(w.routers)) {
 		is := now[w.routers[name].Addr]
 		seen[name] = is
+		if w.seen[name].State != is.State || w.seen[name].Discriminator != is.Discriminator {
+			w.guard.changed()
+			time.AfterFunc(patience, w.guard.changed) // there may be something to say of it then
+		}
 		switch judge(w.seen[name], is) {
 		case lost:
 			w.log.Warn("BFD has lost a router: its session ends", "peer", name, "router", w.routers[name].Addr, "why", is.Diag, "router says", is.RemoteDiag)

@@ -147,7 +147,7 @@ func TestWhatIsWrongWithBFDIsSaidOfTheSession(t *testing.T) {
 		{"it may take its time", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience-1, bfd.Status{State: bfd.Down, RemoteState: bfd.Down}), ""},
 		{"no answer", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.Down}), "for its neighbour 192.0.2.11?"},
 		{"one way only", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Init, RemoteState: bfd.Down, RemoteDiscriminator: 7}), "does not hear this node"},
-		{"shut down", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.AdminDown}), "shut down on the router"},
+		{"shut down", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.AdminDown}), "the router has taken it down"},
 		{"no socket", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.Down, Err: "address already in use"}), "already in use"},
 		{"what else is wrong comes first", broken, ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.Down}), "something else"},
 		{"a session that is not up has its own error", idle, ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.Down}), ""},
@@ -176,7 +176,7 @@ func (s *stub) Up(name string)                              { s.told = append(s.
 func TestARouterIsWatchedWhileItsSessionWantsIt(t *testing.T) {
 	r := &stub{}
 	w := New("n1", func(map[string]snapshot.Contact) {}, slog.New(slog.DiscardHandler))
-	g := w.Guard(r)
+	g := w.Guard(r, func() {})
 	want := speaker.Routing{Sessions: []speaker.Session{{Name: "r", Hops: 1, BFD: speaker.BFD{Interval: time.Second, Multiplier: 3}}}}
 	look := func() int {
 		t.Helper()
