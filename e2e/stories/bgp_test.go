@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,13 +33,35 @@ func bgpPeer(name string, addr netip.Addr, more string) string {
 		name, lab.NodeASN, lab.RouterASN, addr, more)
 }
 
-// eachRouter runs a story with every routing daemon, over IPv4 and over IPv6.
-func eachRouter(t *testing.T, story func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool)) {
-	for i, name := range slices.Sorted(maps.Keys(lab.RoutingDaemons)) {
-		for _, over6 := range []bool{i%2 == 1, i%2 == 0} {
-			family := map[bool]string{false: "IPv4", true: "IPv6"}[over6]
-			t.Run(name+" over "+family, func(t *testing.T) { story(t, lab.RoutingDaemons[name], over6) })
-		}
+// A course is a routing daemon and how it is talked to.
+type course struct {
+	daemon string
+	over6  bool
+}
+
+// everyCourse is what a story of what routers are told is held against; two are
+// enough for one of what goes wrong on the way.
+var (
+	everyCourse = []course{{"BIRD", false}, {"FRR", true}, {"BIRD", true}, {"FRR", false}}
+	twoCourses  = everyCourse[:2]
+)
+
+// onCourses runs a story on each; in the guest, which is slow, on the first.
+func onCourses(t *testing.T, courses []course, story func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool)) {
+	if lab.InGuest() {
+		courses = courses[:1]
+	}
+	for _, c := range courses {
+		family := map[bool]string{false: "IPv4", true: "IPv6"}[c.over6]
+		t.Run(c.daemon+" over "+family, func(t *testing.T) { story(t, lab.RoutingDaemons[c.daemon], c.over6) })
+	}
+}
+
+// aboutRouters skips a story in the guest, which has another way to steer, and is slow.
+func aboutRouters(t *testing.T) {
+	t.Helper()
+	if lab.InGuest() {
+		t.Skip("this is about routers, and not about how the kernel steers")
 	}
 }
 
@@ -170,7 +191,7 @@ func stopWatch(t testing.TB, w *lab.RouteWatch) {
 }
 
 func TestRoutersSpreadWhatTheyAreToldOverAllNodes(t *testing.T) {
-	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	onCourses(t, everyCourse, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		router := l.Router.Addr(!over6)
@@ -212,6 +233,7 @@ func TestRoutersSpreadWhatTheyAreToldOverAllNodes(t *testing.T) {
 // With policy Local only who has an endpoint tells the address, and an address that
 // Services share is withdrawn when none of them can be served.
 func TestAnAddressIsToldByWhoCanServeIt(t *testing.T) {
+	aboutRouters(t)
 	l := lab.Start(t, lab.Options{})
 	a1 := l.Pod(1, "a-1", lab.PodSpec{Labels: lab.App("a")})
 	l.Pod(2, "a-2", lab.PodSpec{Labels: lab.App("a")})
@@ -244,6 +266,7 @@ func TestAnAddressIsToldByWhoCanServeIt(t *testing.T) {
 
 // A pool may be announced both ways at once.
 func TestAnAddressIsAnnouncedByBGPAndOnTheSegmentAtOnce(t *testing.T) {
+	aboutRouters(t)
 	l := lab.Start(t, lab.Options{})
 	onePodEach(l, "web")
 	l.Bird(lab.Neighbours{})
@@ -265,7 +288,8 @@ func TestAnAddressIsAnnouncedByBGPAndOnTheSegmentAtOnce(t *testing.T) {
 // What is wrong is said in words, disturbs nobody else, and once it is mended the
 // session comes up by itself.
 func TestWhatIsWrongWithASessionIsSaidAndMendsItself(t *testing.T) {
-	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	aboutRouters(t)
+	onCourses(t, twoCourses, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		// The witness is a router that nothing is wrong with.
@@ -347,6 +371,7 @@ func ofSession(l *lab.Lab, peer, words string) error {
 
 // Nine BGPPeers work, whatever is wrong with the tenth.
 func TestOneBadPeerAmongTen(t *testing.T) {
+	aboutRouters(t)
 	l := lab.Start(t, lab.Options{})
 	onePodEach(l, "web")
 	type good struct {
@@ -388,13 +413,13 @@ const planned = ", gracefulRestart: 30s, holdTime: 9s"
 // The router keeps the routes of a speaker that restarts, and its node steers on:
 // nobody sees anything of it.
 func TestASpeakerRestartsGracefully(t *testing.T) {
-	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	onCourses(t, twoCourses, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		router := l.Router.Addr(!over6)
-		daemon := start(l, lab.Neighbours{Over6: over6, Graceful: true, BFD: 100 * time.Millisecond})
+		daemon := start(l, lab.Neighbours{Over6: over6, Graceful: true, BFD: 300 * time.Millisecond})
 		l.Apply(routedPool)
-		l.Apply(bgpPeer("router", router, planned+", bfd: {interval: 100ms}"))
+		l.Apply(bgpPeer("router", router, planned+", bfd: {interval: 300ms}"))
 		l.Apply(service{name: "web", more: twoFamilies}.String())
 		addrs := bothAddresses(l, "web")
 		l.Eventually("all nodes have told it", allHops(l, addrs, l.Nodes()...))

@@ -16,7 +16,8 @@ const fast = 100 * time.Millisecond
 // hold time; the node misses the router as soon, and says so. Once the cable is
 // back all is as before.
 func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
-	eachRouter(t, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	aboutRouters(t)
+	onCourses(t, twoCourses, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		router := l.Router.Addr(!over6)
@@ -50,6 +51,7 @@ func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
 // A router that takes BFD down on purpose keeps its sessions, and so does one that
 // does not speak it.
 func TestASessionDoesNotNeedBFD(t *testing.T) {
+	aboutRouters(t)
 	l := lab.Start(t, lab.Options{})
 	onePodEach(l, "web")
 	router := l.Router.Addr(true)

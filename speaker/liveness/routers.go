@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,7 +85,7 @@ func withBFD(st speaker.SessionState, b bfd.Status, now time.Time) speaker.Sessi
 	switch {
 	case b.RemoteState == bfd.AdminDown:
 		st.Err = fmt.Sprintf("BFD does not watch the session: the router has taken it down: has it BFD, not shut down, for its neighbour %s?", st.Local)
-	case b.Err != "":
+	case b.Err != "" && !strings.HasSuffix(b.Err, "connection refused"):
 		st.Err = "BFD does not watch the session: " + b.Err
 	case b.RemoteDiscriminator != 0:
 		st.Err = "BFD does not watch the session: the router does not hear this node's packets: a filter drops them"

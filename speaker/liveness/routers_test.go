@@ -146,6 +146,7 @@ func TestWhatIsWrongWithBFDIsSaidOfTheSession(t *testing.T) {
 		{"up", upSession("r", "192.0.2.1", "192.0.2.11", 65001), bfd.Status{State: bfd.Up}, ""},
 		{"it may take its time", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience-1, bfd.Status{State: bfd.Down, RemoteState: bfd.Down}), ""},
 		{"no answer", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.Down}), "for its neighbour 192.0.2.11?"},
+		{"refused", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.Down, Err: "sending: connection refused"}), "for its neighbour 192.0.2.11?"},
 		{"one way only", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Init, RemoteState: bfd.Down, RemoteDiscriminator: 7}), "does not hear this node"},
 		{"shut down", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.AdminDown}), "the router has taken it down"},
 		{"no socket", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ago(patience, bfd.Status{State: bfd.Down, RemoteState: bfd.Down, Err: "address already in use"}), "already in use"},
