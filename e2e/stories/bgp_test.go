@@ -33,25 +33,25 @@ func bgpPeer(name string, addr netip.Addr, more string) string {
 		name, lab.NodeASN, lab.RouterASN, addr, more)
 }
 
-// A course is a routing daemon and how it is talked to.
-type course struct {
+// A talk is a routing daemon, and over which family it is talked to.
+type talk struct {
 	daemon string
 	over6  bool
 }
 
-// everyCourse is what a story of what routers are told is held against; two are
+// everyTalk is what a story of what routers are told is held against; two are
 // enough for one of what goes wrong on the way.
 var (
-	everyCourse = []course{{"BIRD", false}, {"FRR", true}, {"BIRD", true}, {"FRR", false}}
-	twoCourses  = everyCourse[:2]
+	everyTalk = []talk{{"BIRD", false}, {"FRR", true}, {"BIRD", true}, {"FRR", false}}
+	twoTalks  = everyTalk[:2]
 )
 
-// onCourses runs a story on each; in the guest, which is slow, on the first.
-func onCourses(t *testing.T, courses []course, story func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool)) {
+// onTalks runs a story on each; in the guest, which is slow, on the first.
+func onTalks(t *testing.T, talks []talk, story func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool)) {
 	if lab.InGuest() {
-		courses = courses[:1]
+		talks = talks[:1]
 	}
-	for _, c := range courses {
+	for _, c := range talks {
 		family := map[bool]string{false: "IPv4", true: "IPv6"}[c.over6]
 		t.Run(c.daemon+" over "+family, func(t *testing.T) { story(t, lab.RoutingDaemons[c.daemon], c.over6) })
 	}
@@ -191,7 +191,7 @@ func stopWatch(t testing.TB, w *lab.RouteWatch) {
 }
 
 func TestRoutersSpreadWhatTheyAreToldOverAllNodes(t *testing.T) {
-	onCourses(t, everyCourse, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	onTalks(t, everyTalk, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		router := l.Router.Addr(!over6)
@@ -289,7 +289,7 @@ func TestAnAddressIsAnnouncedByBGPAndOnTheSegmentAtOnce(t *testing.T) {
 // session comes up by itself.
 func TestWhatIsWrongWithASessionIsSaidAndMendsItself(t *testing.T) {
 	aboutRouters(t)
-	onCourses(t, twoCourses, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	onTalks(t, twoTalks, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		// The witness is a router that nothing is wrong with.
@@ -413,7 +413,7 @@ const planned = ", gracefulRestart: 30s, holdTime: 9s"
 // The router keeps the routes of a speaker that restarts, and its node steers on:
 // nobody sees anything of it.
 func TestASpeakerRestartsGracefully(t *testing.T) {
-	onCourses(t, twoCourses, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	onTalks(t, twoTalks, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		router := l.Router.Addr(!over6)

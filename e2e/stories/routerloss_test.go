@@ -17,7 +17,7 @@ const fast = 100 * time.Millisecond
 // back all is as before.
 func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
 	aboutRouters(t)
-	onCourses(t, twoCourses, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+	onTalks(t, twoTalks, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
 		l := lab.Start(t, lab.Options{})
 		onePodEach(l, "web")
 		router := l.Router.Addr(!over6)
@@ -107,11 +107,11 @@ func TestConnectionsGoOnWhenTheNodesOfAnAddressChange(t *testing.T) {
 	l.Apply(service{name: "web", more: twoFamilies}.String())
 	all, addrs := l.Nodes(), bothAddresses(l, "web")
 	l.Eventually("all nodes have told it", allHops(l, addrs, all...))
-	type talk struct {
+	type client struct {
 		*lab.Session
 		pod string
 	}
-	var talks []talk
+	var clients []client
 	for _, addr := range addrs {
 		waitAnswer(t, l, l.Far, url(addr))
 		for range 30 {
@@ -124,11 +124,11 @@ func TestConnectionsGoOnWhenTheNodesOfAnAddressChange(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			talks = append(talks, talk{s, lab.PodOf(body)})
+			clients = append(clients, client{s, lab.PodOf(body)})
 		}
 	}
 	goOn := func(when string, dead string) {
-		for i, k := range talks {
+		for i, k := range clients {
 			if k.pod == dead {
 				continue
 			}
@@ -144,7 +144,7 @@ func TestConnectionsGoOnWhenTheNodesOfAnAddressChange(t *testing.T) {
 	all[2].Replug()
 	l.Eventually("all have it again", allHops(l, addrs, all...))
 	goOn("a node has joined", "web-3")
-	for _, k := range talks {
+	for _, k := range clients {
 		if !strings.HasPrefix(k.pod, "web-") {
 			t.Errorf("answered by %q", k.pod)
 		}
