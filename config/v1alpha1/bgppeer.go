@@ -52,7 +52,7 @@ type BGPPeerList struct {
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.peerASN) ? 1 : 0) + (has(self.external) && self.external ? 1 : 0) + (has(self.internal) && self.internal ? 1 : 0) == 1",message="write the number of the router's autonomous system, peerASN, or else external: true or internal: true, and one of them only",fieldPath=".peerASN"
 // +kubebuilder:validation:XValidation:rule="has(self.address) != has(self.interface)",message="write the router's address, or the interface that it is at the other end of, and one of them only",fieldPath=".address"
-// +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime) <= duration(has(self.holdTime) ? self.holdTime : '90s')",message="is longer than holdTime: write a third of that, or leave it out",fieldPath=".keepaliveTime"
+// +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime) < duration(has(self.holdTime) ? self.holdTime : '90s')",message="is not shorter than holdTime: write a third of that, or leave it out",fieldPath=".keepaliveTime"
 // +kubebuilder:validation:XValidation:rule="!(has(self.ebgpMultihop) && self.ebgpMultihop && has(self.ttlSecurity) && self.ttlSecurity)",message="is for a router that is a neighbour, and ebgpMultihop for one that is not: leave one out",fieldPath=".ttlSecurity"
 // +kubebuilder:validation:XValidation:rule="!has(self.sourceAddress) || !has(self.address) || !isIP(self.sourceAddress) || !isIP(self.address) || ip(self.sourceAddress).family() == ip(self.address).family()",message="is of another family than address: write one of the same, or leave it out",fieldPath=".sourceAddress"
 type BGPPeerSpec struct {
@@ -86,6 +86,7 @@ type BGPPeerSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="is no address: write one like 192.0.2.1 or 2001:db8::1, without spaces, zones and IPv4 inside IPv6; for a link-local one write interface"
+	// +kubebuilder:validation:XValidation:rule="!isIP(self) || ip(self).family() == 4 || !ip(self).isLinkLocalUnicast()",message="is link-local, which any link may have: write interface instead"
 	Address string `json:"address,omitempty"`
 
 	// Interface is that of the node which the router is at the other end of: the
@@ -229,7 +230,7 @@ type BFDSpec struct {
 	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(ms|s|m))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('60s')",message="is no time from 10ms to 60s: write it as in 100ms or 1s"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('60s')",message="is no time from 10ms to 60s: write it as in 100ms or 1s"
 	Interval metav1.Duration `json:"interval,omitzero"`
 	// Multiplier is how many packets in a row have to be missing.
 	//
@@ -318,6 +319,9 @@ func compilePeer(o *BGPPeer) (config.Peer, []config.Problem) {
 	if (s.Address == "") == (s.Interface == "") {
 		r.invalid("spec.address", "write the router's address, or the interface that it is at the other end of, and one of them only")
 	}
+	if p.Addr.Is6() && p.Addr.IsLinkLocalUnicast() {
+		r.invalid("spec.address", fmt.Sprintf("%s is link-local, which any link may have: write interface instead", p.Addr))
+	}
 	if strings.ContainsAny(s.Interface, "/ \t\r\n\v\f") || len(s.Interface) > 15 {
 		r.invalid("spec.interface", fmt.Sprintf("%q is no interface: write a name like eth1", s.Interface))
 	}
@@ -327,8 +331,8 @@ func compilePeer(o *BGPPeer) (config.Peer, []config.Problem) {
 	if p.Source.IsValid() && p.Addr.IsValid() && p.Source.Is4() != p.Addr.Is4() {
 		r.invalid("spec.sourceAddress", fmt.Sprintf("%s is of another family than address: write one of the same, or leave it out", p.Source))
 	}
-	if p.HoldTime > 0 && p.Keepalive > p.HoldTime {
-		r.invalid("spec.keepaliveTime", fmt.Sprintf("%s is longer than holdTime: write a third of that, or leave it out", p.Keepalive))
+	if p.Keepalive > 0 && p.Keepalive >= p.HoldTime {
+		r.invalid("spec.keepaliveTime", fmt.Sprintf("%s is not shorter than holdTime: write a third of that, or leave it out", p.Keepalive))
 	}
 	if p.Keepalive == 0 {
 		p.Keepalive = (p.HoldTime / 3).Truncate(time.Second)
