@@ -24,6 +24,7 @@ var errLost = errors.New("without equivalent in Herald")
 type migrateFlags struct {
 	person
 	metallb     string // namespace
+	herald      string // namespace
 	fromCluster bool
 	verbose     bool
 	services    string
@@ -53,6 +54,7 @@ Exit code: 0 if everything was translated, 2 if something has no equivalent,
 	flags := cmd.Flags()
 	flags.BoolVar(&f.fromCluster, "from-cluster", false, "read the objects from the API server, Services of all namespaces included")
 	f.person.flags(cmd)
+	flags.StringVar(&f.herald, "namespace", "herald-system", "namespace of Herald, for Secrets with the passwords of routers")
 	flags.StringVar(&f.metallb, "metallb-namespace", "metallb-system", "namespace of MetalLB's ConfigMaps")
 	flags.StringVar(&f.services, "services", "", "how to write Services with MetalLB's annotations: annotate (kubectl commands, in comments), manifests, or none (default manifests, with --from-cluster annotate)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say what has become of every field")
@@ -76,7 +78,7 @@ func runMigrate(cmd *cobra.Command, f migrateFlags, paths []string) error {
 	if err != nil {
 		return err
 	}
-	result, unreadable := metallb.Migrate(files)
+	result, unreadable := metallb.Migrate(files, f.herald)
 	err = writeMigration(cmd.OutOrStdout(), cmd.ErrOrStderr(), result, form, f.verbose)
 	if unreadable != nil && errors.Is(err, errLost) {
 		return unreadable // a failure, whatever else has been lost
@@ -117,9 +119,13 @@ func writeMigration(out, said io.Writer, r metallb.Result, form metallb.Form, ve
 	for _, p := range r.Problems {
 		fmt.Fprintf(said, "AddressPool %s: %s: %s: %s\n", p.Object, p.Field, p.Reason, p.Detail)
 	}
-	switch lost := r.Lost(); {
-	case len(r.Problems) > 0:
-		return fmt.Errorf("checking the objects: Herald would not accept %d fields as written: see above", len(r.Problems))
+	for _, p := range r.PeerProblems {
+		fmt.Fprintf(said, "BGPPeer %s: %s: %s: %s\n", p.Object, p.Field, p.Reason, p.Detail)
+	}
+	problems, lost := len(r.Problems)+len(r.PeerProblems), r.Lost()
+	switch {
+	case problems > 0:
+		return fmt.Errorf("checking the objects: Herald would not accept %d fields as written: see above", problems)
 	case lost > 0:
 		return fmt.Errorf("%d settings are %w: see above", lost, errLost)
 	}

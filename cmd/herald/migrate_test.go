@@ -55,6 +55,7 @@ func TestMigrateSaysByItsExitCodeWhatCameOfIt(t *testing.T) {
 		{"with -v every field is mentioned", poolAndAd, []string{"-v"}, 0, "IPAddressPool metallb-system/lan: spec.addresses: translated to addresses"},
 		{"something has no equivalent", poolAndAd + "---\napiVersion: metallb.io/v1beta2\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {vrf: red}\n", nil, 2, "BGPPeer tor: spec.vrf: no equivalent"},
 		{"something is no pool for Herald", strings.ReplaceAll(poolAndAd, "192.0.2.0/24", "nonsense"), nil, 1, "AddressPool lan: spec.addresses[0]: Invalid"},
+		{"something is no router for Herald", poolAndAd + "---\napiVersion: metallb.io/v1beta2\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {myASN: 1, peerASN: 2}\n", nil, 1, "BGPPeer tor: spec.address: Invalid"},
 		{"something cannot be read", poolAndAd + "---\n[", nil, 1, ""},
 		{"something cannot be read and something has no equivalent", poolAndAd + "---\napiVersion: metallb.io/v1beta1\nkind: MetalLB\nmetadata: {name: x}\n---\n[", nil, 1, "MetalLB x: no equivalent"},
 		{"there is nothing of MetalLB's", "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n", nil, 0, "no pool of MetalLB's is in the input"},
@@ -68,6 +69,16 @@ func TestMigrateSaysByItsExitCodeWhatCameOfIt(t *testing.T) {
 				t.Errorf("exit code %d, %q; want %d, %q", code, said, tt.code, tt.said)
 			}
 		})
+	}
+}
+
+// The password of a router is written where Herald looks for it.
+func TestMigrateWritesSecretsToHeraldsNamespace(t *testing.T) {
+	const router = "apiVersion: metallb.io/v1beta2\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, password: secret}\n"
+	for flag, want := range map[string]string{"-v": "namespace: herald-system\n", "--namespace=lb": "namespace: lb\n"} {
+		if out, said, code := migrate(t, router, flag); code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: exit code %d, %s\n%s", flag, code, said, out)
+		}
 	}
 }
 
@@ -106,7 +117,7 @@ func TestReadCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := metallb.Migrate(files)
+	r, err := metallb.Migrate(files, "herald-system")
 	if err != nil || len(r.Pools) != 2 || len(r.Services) != 1 {
 		t.Errorf("Migrate() = %+v, %v; want two pools and a Service", r, err)
 	}

@@ -66,8 +66,28 @@ func (in *input) config(o origin, c corev1.ConfigMap, text string) error {
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &content); err != nil {
 		return fmt.Errorf("data[config]: %w", err)
 	}
-	meta := metav1.ObjectMeta{Namespace: c.Namespace}
-	sections := []section{
+	var errs []error
+	for _, s := range in.sections(metav1.ObjectMeta{Namespace: c.Namespace}) {
+		errs = append(errs, in.section(o, s, content[s.key]))
+		delete(content, s.key)
+	}
+	errs = append(errs, in.oldCommunities(o, content["bgp-communities"]))
+	delete(content, "bgp-communities")
+	for _, key := range slices.Sorted(maps.Keys(content)) {
+		if key == "peer-autodiscovery" {
+			in.add(Missing, o, key, "no equivalent: routers that nodes find by their labels or annotations; write a BGPPeer for each router, "+
+				"with a nodeSelector, or one with interface for whichever is at the other end of that")
+			continue
+		}
+		in.add(Missing, o, key, "no equivalent: this field is not known, and not translated")
+	}
+	return errors.Join(errs...)
+}
+
+// sections are the lists of the ConfigMap, whose entries become objects with meta.
+func (in *input) sections(meta metav1.ObjectMeta) []section {
+	peers := 0
+	return []section{
 		{"address-pools", func(o origin, name string, e map[string]any) error {
 			return convert(in, o, e, func(s oldPoolSpec) {
 				meta.Name = in.rename(o, name)
@@ -75,30 +95,20 @@ func (in *input) config(o origin, c corev1.ConfigMap, text string) error {
 			})
 		}},
 		{"peers", func(o origin, _ string, e map[string]any) error {
-			return convert(in, o, e, func(s bgpPeerSpec) { in.bgpPeer(o, s) })
+			peers++ // they are called as MetalLB's own converter calls them
+			return convert(in, o, e, func(s bgpPeerSpec) {
+				meta.Name = fmt.Sprintf("peer%d", peers)
+				in.add(Done, o, "", "translated to BGPPeer %s", meta.Name)
+				in.peers = append(in.peers, peer{o, meta, s, true})
+			})
 		}},
-		{"bfd-profiles", func(o origin, _ string, e map[string]any) error {
-			return convert(in, o, e, func(s bfdProfileSpec) { in.bfdProfile(o, s) })
+		{"bfd-profiles", func(o origin, name string, e map[string]any) error {
+			return convert(in, o, e, func(s bfdProfileSpec) {
+				in.add(Done, o, "spec.name", "is the name by which peers find it")
+				in.profiles = append(in.profiles, profile{o, name, s})
+			})
 		}},
 	}
-	var errs []error
-	for _, s := range sections {
-		errs = append(errs, in.section(o, s, content[s.key]))
-		delete(content, s.key)
-	}
-	if aliases := content["bgp-communities"]; aliases != nil {
-		in.add(Missing, o, "bgp-communities", "%s: names for communities (%v); they will be written as values where they are used", notYet, compact(aliases))
-	}
-	delete(content, "bgp-communities")
-	for _, key := range slices.Sorted(maps.Keys(content)) {
-		in.add(Missing, o, key, "no equivalent: this field is not known, and not translated")
-	}
-	return errors.Join(errs...)
-}
-
-func compact(v any) string {
-	text, _ := json.Marshal(v) // which came from JSON
-	return string(text)
 }
 
 // section reads the entries of one list.

@@ -1,5 +1,5 @@
 // Package metallb reads what MetalLB's users have written and says it in
-// Herald's words: bytes in, AddressPools, Services and Notes out.
+// Herald's words: bytes in, AddressPools, BGPPeers, Services and Notes out.
 //
 // It never talks to an API and never drops a field in silence: every field of
 // every object that it reads is translated, or yields a Note. Where Herald

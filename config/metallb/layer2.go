@@ -2,6 +2,7 @@ package metallb
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -21,7 +22,7 @@ type advertisement[S any] struct {
 // announcements are what announces one pool.
 type announcements struct {
 	layer2 []advertisement[layer2Spec]
-	bgp    int // how many
+	bgp    []advertisement[bgpAdvertisementSpec]
 }
 
 // A selection is which pools an advertisement selects: those of its namespace,
@@ -72,7 +73,7 @@ func (in *input) announcing(p pool) announcements {
 	}
 	for _, ad := range in.bgp {
 		if ad.pools.has(p) {
-			out.bgp++
+			out.bgp = append(out.bgp, ad)
 		}
 	}
 	return out
@@ -164,49 +165,61 @@ func waysOf(ads []advertisement[layer2Spec]) []way {
 // cannot be reached.
 func (in *input) announce(p pool, s *v1alpha1.AddressPoolSpec) (from []string) {
 	a := in.announcing(p)
-	for _, ad := range a.layer2 {
-		if ad.object != p.object {
-			from = append(from, ad.object)
-		}
+	s.Announce = &v1alpha1.Announce{}
+	if len(a.layer2)+len(a.bgp) == 0 {
+		in.add(Attention, p.origin, "", "no advertisement of the input selects this pool: it is announced nowhere, as with MetalLB; "+
+			"if there is an L2Advertisement or a BGPAdvertisement elsewhere, give it, too")
+		return nil
 	}
 	if len(a.layer2) > 0 {
-		in.announceLayer2(p, waysOf(a.layer2), s)
-		return from
+		s.Announce.Layer2 = in.layer2Of(p, waysOf(a.layer2))
 	}
-	s.Announce = &v1alpha1.Announce{}
-	if a.bgp == 0 {
-		in.add(Attention, p.origin, "", "no advertisement of the input selects this pool: it is announced nowhere, as with MetalLB; "+
-			"if there is an L2Advertisement elsewhere, give it, too")
-		return from
+	s.Announce.BGP = in.told(p, a.bgp)
+	if s.Announce.Layer2 == nil && (s.Announce.BGP == nil || in.tellsNobody(s.Announce.BGP)) {
+		s.Assign = v1alpha1.AssignOnRequest
+		in.add(Missing, p.origin, "", "no equivalent: Herald announces this pool nowhere, for nothing could be made of its advertisements or their peers; "+
+			"it is given out on request only: see there, and remove assign once it is announced")
 	}
-	s.Assign = v1alpha1.AssignOnRequest
-	in.add(Missing, p.origin, "", "%s: only BGP announces this pool; with Herald it is announced nowhere, and given out on request only; "+
-		"leave it out and keep MetalLB for it until Herald speaks BGP, or write announce.layer2 if its addresses lie in the nodes' subnet", notYet)
-	return from
+	if reflect.DeepEqual(s.Announce, &v1alpha1.Announce{Layer2: &v1alpha1.Layer2{}}) {
+		s.Announce = nil // which says the same
+	}
+	return a.from(p)
 }
 
-// announceLayer2 writes the first of ways into s, and notes the others.
-func (in *input) announceLayer2(p pool, ways []way, s *v1alpha1.AddressPoolSpec) {
+// from returns the objects that announce p, other than its own.
+func (a announcements) from(p pool) (from []string) {
+	for _, ad := range a.layer2 {
+		from = append(from, ad.object)
+	}
+	for _, ad := range a.bgp {
+		from = append(from, ad.object)
+	}
+	return slices.DeleteFunc(from, func(object string) bool { return object == p.object })
+}
+
+// layer2Of returns the first of ways, and notes the others; nil if p cannot be
+// announced on layer 2.
+func (in *input) layer2Of(p pool, ways []way) *v1alpha1.Layer2 {
 	w := ways[0]
 	for _, other := range ways[1:] {
 		in.add(Missing, other.origin, "spec", "no equivalent: AddressPool %s is announced in one way, which is that of %s; left out is: %s; "+
 			"make them alike, or split the pool", p.meta.Name, w.object, other)
 	}
 	if !w.services.everything() {
-		s.Announce, s.Assign = &v1alpha1.Announce{}, v1alpha1.AssignOnRequest
-		in.add(Missing, w.origin, "spec.serviceSelectors", "no equivalent: AddressPool %s can be announced for all its Services or for none; it is for none, "+
-			"and given out on request only; move the Services with %s into a pool of their own by its serviceSelector", p.meta.Name, w.services)
-		return
+		in.add(Missing, w.origin, "spec.serviceSelectors", "no equivalent: AddressPool %s can be announced on layer 2 for all its Services or for none; it is for none; "+
+			"move the Services with %s into a pool of their own by its serviceSelector", p.meta.Name, w.services)
+		return nil
 	}
 	in.noteIPv6(p)
-	l2 := &v1alpha1.Layer2{NodeSelector: in.one(w.origin, "spec.nodeSelectors", "nodes", w.nodes)}
+	l2 := &v1alpha1.Layer2{NodeSelector: in.one(w.origin, "spec.nodeSelectors", "nodes", w.nodes, splitPool)}
 	for _, name := range w.interfaces {
 		l2.Interfaces = append(l2.Interfaces, v1alpha1.InterfacePattern(literally.Replace(name)))
 	}
-	if l2.NodeSelector != nil || l2.Interfaces != nil {
-		s.Announce = &v1alpha1.Announce{Layer2: l2}
-	}
+	return l2
 }
+
+// notYet begins the note on what Herald will be able to say, but cannot yet.
+const notYet = "no equivalent yet in this version"
 
 // noteIPv6 notes that nobody announces the IPv6 addresses of p yet.
 func (in *input) noteIPv6(p pool) {
@@ -220,42 +233,65 @@ func (in *input) noteIPv6(p pool) {
 // literally writes a name as a pattern that only it matches.
 var literally = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
-// noteLayer2 notes the fields of ad, which may concern several pools.
-func (in *input) noteLayer2(ad advertisement[layer2Spec]) {
+// noteAdvertisements notes the fields of all advertisements, which may concern
+// several pools each.
+func (in *input) noteAdvertisements() {
+	for _, ad := range in.layer2 {
+		in.noteLayer2(ad, in.noteSelection(ad.origin, ad.pools, "announce.layer2"))
+	}
+	for _, ad := range in.bgp {
+		in.noteBGP(ad, in.noteSelection(ad.origin, ad.pools, "announce.bgp"))
+	}
+	for _, p := range in.pools {
+		if p.own == nil {
+			continue
+		}
+		for _, ad := range p.own.bgp {
+			in.noteBGP(ad, "AddressPool "+p.meta.Name)
+		}
+	}
+	in.noteAliases()
+}
+
+// noteSelection notes what s has become of, and returns the pools that it selects,
+// in words.
+func (in *input) noteSelection(o origin, s selection, way string) string {
 	var pools []string
 	for _, p := range in.pools {
-		if ad.pools.has(p) {
+		if s.has(p) {
 			pools = append(pools, p.meta.Name)
 		}
 	}
 	to := "AddressPool " + strings.Join(pools, ", ")
 	if len(pools) == 0 {
-		in.add(Attention, ad.origin, "", "selects no pool of the input: nothing is made of it")
+		in.add(Attention, o, "", "selects no pool of the input: nothing is made of it")
 		to = "no AddressPool"
 	}
-	in.noteNames(ad.origin, ad.spec.IPAddressPools)
+	if s.names != nil {
+		in.add(Done, o, "spec.ipAddressPools", "translated to %s of %s", way, to)
+	}
+	for i, name := range s.names {
+		if !slices.ContainsFunc(in.pools, func(p pool) bool { return p.meta.Name == name }) {
+			in.add(Attention, o, fmt.Sprintf("spec.ipAddressPools[%d]", i), "names %q, which is no pool of the input", name)
+		}
+	}
+	if s.selectors != nil {
+		in.add(Done, o, "spec.ipAddressPoolSelectors", "translated to %s of %s, which it selects now; later pools say themselves how they are announced", way, to)
+	}
+	return to
+}
+
+// noteLayer2 notes the fields of ad, which is for the pools that to names.
+func (in *input) noteLayer2(ad advertisement[layer2Spec], to string) {
 	for field, set := range map[string]bool{
-		"spec.ipAddressPools": ad.spec.IPAddressPools != nil, "spec.nodeSelectors": ad.spec.NodeSelectors != nil,
-		"spec.interfaces": ad.spec.Interfaces != nil, "spec.serviceSelectors": ad.spec.ServiceSelectors != nil,
+		"spec.nodeSelectors": ad.spec.NodeSelectors != nil, "spec.interfaces": ad.spec.Interfaces != nil, "spec.serviceSelectors": ad.spec.ServiceSelectors != nil,
 	} {
 		if set {
 			in.add(Done, ad.origin, field, "translated to announce.layer2 of %s", to)
 		}
 	}
-	if ad.spec.IPAddressPoolSelectors != nil {
-		in.add(Done, ad.origin, "spec.ipAddressPoolSelectors", "translated to announce.layer2 of %s, which it selects now; later pools say themselves how they are announced", to)
-	}
 	if len(ad.spec.PreferredNodeSelectors) > 0 {
 		in.add(Missing, ad.origin, "spec.preferredNodeSelectors", "%s: nodes that should rather announce than others; "+
 			"any node that may announce does, and traffic flows; to force it write announce.layer2.nodeSelector; it will be announce.layer2.preferNodes", notYet)
-	}
-}
-
-// noteNames notes the names that no pool has.
-func (in *input) noteNames(o origin, names []string) {
-	for i, name := range names {
-		if !slices.ContainsFunc(in.pools, func(p pool) bool { return p.meta.Name == name }) {
-			in.add(Attention, o, fmt.Sprintf("spec.ipAddressPools[%d]", i), "names %q, which is no pool of the input", name)
-		}
 	}
 }

@@ -12,10 +12,12 @@ import (
 
 // A Result is what MetalLB's objects are in Herald's words.
 type Result struct {
-	Pools    []Pool           // by name
-	Services []Service        // by namespace and name
-	Notes    []Note           // by object and field
-	Problems []config.Problem // what Herald would not accept of Pools
+	Pools        []Pool           // by name
+	Peers        []Peer           // by name
+	Services     []Service        // by namespace and name
+	Notes        []Note           // by object and field
+	Problems     []config.Problem // what Herald would not accept of Pools
+	PeerProblems []config.Problem // and of Peers
 }
 
 // Lost returns how many Notes say that something is without equivalent.
@@ -29,13 +31,24 @@ func (r Result) Lost() int {
 	return lost
 }
 
-// Migrate translates what is in files. Neither their order nor that of the
-// objects in them matters. The error says what could not be read; the Result is
-// what came of the rest.
-func Migrate(files []File) (Result, error) {
+// Migrate translates what is in files for a Herald that lives in namespace. Neither
+// the order of files nor that of the objects in them matters. The error says what
+// could not be read; the Result is what came of the rest.
+func Migrate(files []File, namespace string) (Result, error) {
 	in := read(files)
+	in.namespace = namespace
 	in.sort()
 	var r Result
+	peers := in.migratePeers(&r)
+	compiled := in.migratePools(&r)
+	in.noteUntold(compiled.Pools, peers)
+	in.migrateServices(&r, compiled)
+	r.Notes = in.sorted()
+	return r, errors.Join(in.unreadable...)
+}
+
+// migratePools translates the pools, and returns them as Herald would have them.
+func (in *input) migratePools(r *Result) config.Config {
 	var objects []v1alpha1.AddressPool
 	priorities := priorities(in.pools)
 	for i, p := range in.pools {
@@ -48,17 +61,10 @@ func Migrate(files []File) (Result, error) {
 		r.Pools = append(r.Pools, out)
 		objects = append(objects, out.Object)
 	}
-	for _, ad := range in.layer2 {
-		in.noteLayer2(ad)
-	}
-	for _, ad := range in.bgp {
-		in.noteBGP(ad)
-	}
+	in.noteAdvertisements()
 	compiled, problems := v1alpha1.Compile(objects, config.Config{})
 	r.Problems = problems
-	in.migrateServices(&r, compiled)
-	r.Notes = in.sorted()
-	return r, errors.Join(in.unreadable...)
+	return compiled
 }
 
 func (in *input) migrateServices(r *Result, c config.Config) {
@@ -83,5 +89,8 @@ func (in *input) sort() {
 	})
 	slices.SortStableFunc(in.layer2, func(a, b advertisement[layer2Spec]) int { return cmp.Compare(a.object, b.object) })
 	slices.SortStableFunc(in.bgp, func(a, b advertisement[bgpAdvertisementSpec]) int { return cmp.Compare(a.object, b.object) })
+	slices.SortStableFunc(in.peers, comparePeers)
+	slices.SortStableFunc(in.profiles, func(a, b profile) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.object, b.object)) })
+	slices.SortStableFunc(in.aliases, func(a, b alias) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.object, b.object)) })
 	slices.SortStableFunc(in.services, compareServices)
 }

@@ -61,6 +61,18 @@ func (n *notes) add(level Level, o origin, field, format string, args ...any) {
 	n.list = append(n.list, Note{Level: level, Object: o.object, Field: field, Text: fmt.Sprintf(format, args...)})
 }
 
+// lostSince returns what has been noted to have no equivalent since the list of notes
+// was as long as before.
+func (n *notes) lostSince(before int) []string {
+	var lost []string
+	for _, m := range n.list[before:] {
+		if m.Level == Missing {
+			lost = append(lost, m.String())
+		}
+	}
+	return lost
+}
+
 // sorted returns the notes by object and field, each once. What is without
 // equivalent, even in part, is not called translated.
 func (n *notes) sorted() []Note {

@@ -36,16 +36,13 @@ func (in *input) oldPool(o origin, m metav1.ObjectMeta, s oldPoolSpec) {
 		p.own.layer2 = []advertisement[layer2Spec]{{origin: o}}
 		in.add(Done, o, "spec.protocol", "translated to announce.layer2")
 	case "bgp":
-		p.own.bgp = 1
-		in.add(Missing, o, "spec.protocol", "%s: announce by BGP", notYet)
+		p.own.bgp = ownBGP(o, s.BGPAdvertisements)
+		in.add(Done, o, "spec.protocol", "translated to announce.bgp")
 	default:
-		in.add(Missing, o, "spec.protocol", "no equivalent: %q is not known: the pool is not announced; write announce.layer2 if it should be", s.Protocol)
+		in.add(Missing, o, "spec.protocol", "no equivalent: %q is not known: the pool is not announced; write announce.layer2 or announce.bgp if it should be", s.Protocol)
 	}
-	for i, ad := range s.BGPAdvertisements {
-		in.withoutEquivalent(o, fmt.Sprintf("spec.bgpAdvertisements[%d].", i), ad)
-	}
-	if len(s.BGPAdvertisements) > 0 {
-		in.add(Missing, o, "spec.bgpAdvertisements", "%s: how to announce by BGP; it will be AddressPool spec.announce.bgp", notYet)
+	if s.Protocol != "bgp" && len(s.BGPAdvertisements) > 0 {
+		in.add(Missing, o, "spec.bgpAdvertisements", "no equivalent: the protocol of the pool is not bgp, with which MetalLB takes none; write announce.bgp if it should be")
 	}
 	in.pools = append(in.pools, p)
 }
@@ -81,11 +78,7 @@ func (in *input) translate(p pool, priority int32) Pool {
 	s.Priority = priority
 	in.allocation(p, s)
 	out.From = append(out.From, in.announce(p, s)...)
-	for _, n := range in.list[before:] {
-		if n.Level == Missing {
-			out.Lost = append(out.Lost, n.String())
-		}
-	}
+	out.Lost = in.lostSince(before)
 	return out
 }
 
@@ -177,18 +170,22 @@ func (in *input) allocation(p pool, s *v1alpha1.AddressPoolSpec) {
 	if len(a.ServiceSelectors) > 0 {
 		in.add(Done, p.origin, field+".serviceSelectors", "translated to serviceSelector")
 	}
-	s.NamespaceSelector = in.one(p.origin, field+".namespaceSelectors", "namespaces", namespaces)
-	s.ServiceSelector = in.one(p.origin, field+".serviceSelectors", "Services", unionOf(a.ServiceSelectors))
+	s.NamespaceSelector = in.one(p.origin, field+".namespaceSelectors", "namespaces", namespaces, splitPool)
+	s.ServiceSelector = in.one(p.origin, field+".serviceSelectors", "Services", unionOf(a.ServiceSelectors), splitPool)
 }
 
-// one returns the first term of u, and notes that Herald cannot say "or".
-func (in *input) one(o origin, field, what string, u union) *v1alpha1.Selector {
+// splitPool is what helps where a pool has room for one selector.
+const splitPool = "split the pool"
+
+// one returns the first term of u, and notes that Herald cannot say "or", and what
+// else helps.
+func (in *input) one(o origin, field, what string, u union, helps string) *v1alpha1.Selector {
 	if len(u) == 0 {
 		return nil
 	}
 	for _, t := range u[1:] {
 		in.add(Missing, o, field, "no equivalent: selects %s with %s, too, and Herald has one selector there, which is %s: "+
-			"put one label on all that are meant and select that, or split the pool", what, t, u[0])
+			"put one label on all that are meant and select that, or %s", what, t, u[0], helps)
 	}
 	return u[0].selector()
 }

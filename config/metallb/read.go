@@ -32,8 +32,13 @@ type input struct {
 	pools      []pool
 	layer2     []advertisement[layer2Spec]
 	bgp        []advertisement[bgpAdvertisementSpec]
+	peers      []peer
+	profiles   []profile
+	aliases    []alias
 	services   []service
+	namespace  string            // Herald's
 	renamed    map[string]string // pools of a ConfigMap, by the name they had there
+	lostPeers  map[string]bool   // peers that are not translated, by name
 	passed     map[string]int    // objects of other kinds, by kind
 	unreadable []error
 	seen       map[string]bool // objects
@@ -42,7 +47,7 @@ type input struct {
 // read reads files. What cannot be read is in unreadable; the rest is read all
 // the same.
 func read(files []File) *input {
-	in := &input{renamed: map[string]string{}, passed: map[string]int{}, seen: map[string]bool{}}
+	in := &input{renamed: map[string]string{}, lostPeers: map[string]bool{}, passed: map[string]int{}, seen: map[string]bool{}}
 	for _, f := range files {
 		if err := in.file(f.Data); err != nil {
 			in.unreadable = append(in.unreadable, fmt.Errorf("reading %s: %w", f.Name, err))
@@ -212,11 +217,19 @@ func (in *input) known(h header, o origin, doc []byte) error {
 			in.bgp = append(in.bgp, advertisement[bgpAdvertisementSpec]{o, pools, r.Spec})
 		})
 	case "BGPPeer":
-		return readResource(in, o, doc, func(r resource[bgpPeerSpec]) { in.bgpPeer(o, r.Spec) })
+		return readResource(in, o, doc, func(r resource[bgpPeerSpec]) {
+			in.peers = append(in.peers, peer{o, r.Metadata, r.Spec, strings.HasSuffix(r.APIVersion, "/v1beta1")})
+		})
 	case "BFDProfile":
-		return readResource(in, o, doc, func(r resource[bfdProfileSpec]) { in.bfdProfile(o, r.Spec) })
+		return readResource(in, o, doc, func(r resource[bfdProfileSpec]) {
+			in.profiles = append(in.profiles, profile{o, r.Metadata.Name, r.Spec})
+		})
 	case "Community":
-		return readResource(in, o, doc, func(r resource[communitySpec]) { in.community(o, r.Spec) })
+		return readResource(in, o, doc, func(r resource[communitySpec]) {
+			for i, c := range r.Spec.Communities {
+				in.aliases = append(in.aliases, alias{o, fmt.Sprintf("spec.communities[%d]", i), c.Name, c.Value})
+			}
+		})
 	case "ConfigMap":
 		return in.configMap(o, doc)
 	}

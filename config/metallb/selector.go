@@ -90,6 +90,21 @@ func implies(has, need metav1.LabelSelectorRequirement) bool {
 	return need.Operator == metav1.LabelSelectorOpExists
 }
 
+// disjoint reports whether no labels match both a and b, as far as the values of one
+// label tell.
+func disjoint(a, b *v1alpha1.Selector) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	other := newTerm(b.LabelSelector)
+	return slices.ContainsFunc(newTerm(a.LabelSelector), func(mine metav1.LabelSelectorRequirement) bool {
+		return slices.ContainsFunc(other, func(theirs metav1.LabelSelectorRequirement) bool {
+			common := slices.ContainsFunc(mine.Values, func(v string) bool { return slices.Contains(theirs.Values, v) })
+			return mine.Key == theirs.Key && mine.Operator == metav1.LabelSelectorOpIn && theirs.Operator == metav1.LabelSelectorOpIn && !common
+		})
+	})
+}
+
 // or returns the one term that selects what a or b does, if there is one:
 // where one covers the other, or they differ in the values of one label.
 func or(a, b term) (term, bool) {

@@ -9,10 +9,6 @@ import (
 // The types of MetalLB's API, group metallb.io: IPAddressPool, L2Advertisement,
 // BGPAdvertisement, BFDProfile and Community as of v1beta1, BGPPeer as of
 // v1beta2, which has all fields of v1beta1.
-//
-// Of what has no equivalent yet, the tags say what a field means, what it will
-// become, and its default if that is not the zero value. A field that must not
-// be shown is secret.
 
 // A resource is an object of the API with a spec of type S.
 type resource[S any] struct {
@@ -48,10 +44,10 @@ type oldPoolSpec struct {
 }
 
 type oldBGPAdvertisement struct {
-	AggregationLength   *int32   `json:"aggregationLength" means:"the length of the IPv4 prefixes to announce" becomes:"AddressPool spec.announce.bgp[].aggregationLength" default:"32"`
-	AggregationLengthV6 *int32   `json:"aggregationLengthV6" means:"the length of the IPv6 prefixes to announce" becomes:"AddressPool spec.announce.bgp[].aggregationLengthV6" default:"128"`
-	LocalPref           uint32   `json:"localPref" means:"LOCAL_PREF" becomes:"AddressPool spec.announce.bgp[].localPref"`
-	Communities         []string `json:"communities" means:"communities to announce with" becomes:"AddressPool spec.announce.bgp[].communities"`
+	AggregationLength   *int32   `json:"aggregationLength"`
+	AggregationLengthV6 *int32   `json:"aggregationLengthV6"`
+	LocalPref           uint32   `json:"localPref"`
+	Communities         []string `json:"communities"`
 }
 
 type layer2Spec struct {
@@ -69,39 +65,39 @@ type preferredNode struct {
 }
 
 type bgpAdvertisementSpec struct {
-	AggregationLength      *int32                 `json:"aggregationLength" means:"the length of the IPv4 prefixes to announce" becomes:"AddressPool spec.announce.bgp[].aggregationLength" default:"32"`
-	AggregationLengthV6    *int32                 `json:"aggregationLengthV6" means:"the length of the IPv6 prefixes to announce" becomes:"AddressPool spec.announce.bgp[].aggregationLengthV6" default:"128"`
-	LocalPref              uint32                 `json:"localPref" means:"LOCAL_PREF" becomes:"AddressPool spec.announce.bgp[].localPref"`
-	Communities            []string               `json:"communities" means:"communities to announce with" becomes:"AddressPool spec.announce.bgp[].communities"`
-	IPAddressPools         []string               `json:"ipAddressPools" means:"the pools to announce" becomes:"AddressPool spec.announce.bgp of these pools"`
-	IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors" means:"the pools to announce" becomes:"AddressPool spec.announce.bgp of these pools"`
-	NodeSelectors          []metav1.LabelSelector `json:"nodeSelectors" means:"the nodes to announce from" becomes:"AddressPool spec.announce.bgp[].nodeSelector"`
-	Peers                  []string               `json:"peers" means:"the peers to announce to" becomes:"AddressPool spec.announce.bgp[].peers"`
-	ServiceSelectors       []metav1.LabelSelector `json:"serviceSelectors" means:"the Services to announce" becomes:"AddressPool spec.announce.bgp[].serviceSelector"`
+	AggregationLength      *int32                 `json:"aggregationLength"`
+	AggregationLengthV6    *int32                 `json:"aggregationLengthV6"`
+	LocalPref              uint32                 `json:"localPref"`
+	Communities            []string               `json:"communities"`
+	IPAddressPools         []string               `json:"ipAddressPools"`
+	IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors"`
+	NodeSelectors          []metav1.LabelSelector `json:"nodeSelectors"`
+	Peers                  []string               `json:"peers"`
+	ServiceSelectors       []metav1.LabelSelector `json:"serviceSelectors"`
 }
 
 type bgpPeerSpec struct {
-	MyASN                  uint32                 `json:"myASN" means:"the AS number of the cluster's end" becomes:"BGPPeer spec.myASN"`
-	PeerASN                uint32                 `json:"peerASN" means:"the AS number of the peer" becomes:"BGPPeer spec.peerASN"`
-	LocalASN               uint32                 `json:"localASN" means:"the AS number shown to the peer" becomes:"BGPPeer spec.localASN"`
-	DynamicASN             string                 `json:"dynamicASN" means:"take the peer's AS number as it comes" becomes:"BGPPeer spec.external or spec.internal"`
-	PeerAddress            string                 `json:"peerAddress" means:"the address of the peer" becomes:"BGPPeer spec.address"`
-	Interface              string                 `json:"interface" means:"the interface of an unnumbered session" becomes:"BGPPeer spec.interface"`
-	SourceAddress          string                 `json:"sourceAddress" means:"the address to connect from" becomes:"BGPPeer spec.sourceAddress"`
-	PeerPort               uint16                 `json:"peerPort" means:"the port of the peer" becomes:"BGPPeer spec.port" default:"179"`
-	HoldTime               string                 `json:"holdTime" means:"the hold time to propose" becomes:"BGPPeer spec.holdTime"`
-	KeepaliveTime          string                 `json:"keepaliveTime" means:"the interval of KEEPALIVEs" becomes:"BGPPeer spec.keepaliveTime"`
-	ConnectTime            string                 `json:"connectTime" means:"the pause between attempts to connect" becomes:"BGPPeer spec.connectRetry"`
-	RouterID               string                 `json:"routerID" means:"the BGP identifier of the cluster's end" becomes:"BGPPeer spec.routerID"`
-	NodeSelectors          []metav1.LabelSelector `json:"nodeSelectors" means:"the nodes that peer" becomes:"BGPPeer spec.nodeSelector"`
-	Password               string                 `json:"password" secret:"true" means:"the TCP-MD5 password" becomes:"a Secret that BGPPeer spec.passwordSecretRef names"`
-	PasswordSecret         *secretReference       `json:"passwordSecret" means:"the Secret with the TCP-MD5 password" becomes:"BGPPeer spec.passwordSecretRef"`
-	BFDProfile             string                 `json:"bfdProfile" means:"the BFDProfile of the session" becomes:"BGPPeer spec.bfd"`
-	EnableGracefulRestart  bool                   `json:"enableGracefulRestart" means:"the peer keeps routes while the speaker restarts" becomes:"BGPPeer spec.gracefulRestart"`
-	EBGPMultiHop           bool                   `json:"ebgpMultiHop" means:"the peer is more than one hop away" becomes:"BGPPeer spec.ebgpMultihop"`
-	VRF                    string                 `json:"vrf" means:"the VRF of the host to peer from" becomes:"nothing, as far as is planned: name an address of the VRF in BGPPeer spec.sourceAddress"`
-	DisableMP              bool                   `json:"disableMP" means:"one address family a session" becomes:"BGPPeer spec.families"`
-	DualStackAddressFamily bool                   `json:"dualStackAddressFamily" means:"both address families on one session" becomes:"BGPPeer spec.families"`
+	MyASN                  uint32                 `json:"myASN"`
+	PeerASN                uint32                 `json:"peerASN"`
+	LocalASN               uint32                 `json:"localASN"`
+	DynamicASN             string                 `json:"dynamicASN"`
+	PeerAddress            string                 `json:"peerAddress"`
+	Interface              string                 `json:"interface"`
+	SourceAddress          string                 `json:"sourceAddress"`
+	PeerPort               uint16                 `json:"peerPort"`
+	HoldTime               string                 `json:"holdTime"`
+	KeepaliveTime          string                 `json:"keepaliveTime"`
+	ConnectTime            string                 `json:"connectTime"`
+	RouterID               string                 `json:"routerID"`
+	NodeSelectors          []metav1.LabelSelector `json:"nodeSelectors"`
+	Password               string                 `json:"password"`
+	PasswordSecret         *secretReference       `json:"passwordSecret"`
+	BFDProfile             string                 `json:"bfdProfile"`
+	EnableGracefulRestart  bool                   `json:"enableGracefulRestart"`
+	EBGPMultiHop           bool                   `json:"ebgpMultiHop"`
+	VRF                    string                 `json:"vrf"`
+	DisableMP              bool                   `json:"disableMP"`
+	DualStackAddressFamily bool                   `json:"dualStackAddressFamily"`
 }
 
 type secretReference struct {
@@ -110,17 +106,17 @@ type secretReference struct {
 }
 
 type bfdProfileSpec struct {
-	ReceiveInterval  *uint32 `json:"receiveInterval" means:"milliseconds between packets it takes" becomes:"BGPPeer spec.bfd.interval" default:"300"`
-	TransmitInterval *uint32 `json:"transmitInterval" means:"milliseconds between packets it sends" becomes:"BGPPeer spec.bfd.interval" default:"300"`
-	DetectMultiplier *uint32 `json:"detectMultiplier" means:"packets that may be lost" becomes:"BGPPeer spec.bfd.multiplier" default:"3"`
-	EchoInterval     *uint32 `json:"echoInterval" means:"milliseconds between echoes" becomes:"nothing, as far as is planned: Herald's BFD has no echo" default:"50"`
-	EchoMode         *bool   `json:"echoMode" means:"send echoes" becomes:"nothing, as far as is planned: Herald's BFD has no echo" default:"false"`
-	PassiveMode      *bool   `json:"passiveMode" means:"wait for the peer to begin" becomes:"nothing, as far as is planned: Herald's BFD begins by itself" default:"false"`
-	MinimumTTL       *uint32 `json:"minimumTtl" means:"the lowest TTL of packets from several hops away" becomes:"BGPPeer spec.ttlSecurity"`
+	ReceiveInterval  *uint32 `json:"receiveInterval"`
+	TransmitInterval *uint32 `json:"transmitInterval"`
+	DetectMultiplier *uint32 `json:"detectMultiplier"`
+	EchoInterval     *uint32 `json:"echoInterval"`
+	EchoMode         *bool   `json:"echoMode"`
+	PassiveMode      *bool   `json:"passiveMode"`
+	MinimumTTL       *uint32 `json:"minimumTtl"`
 }
 
 type communitySpec struct {
-	Communities []communityAlias `json:"communities" means:"names for communities" becomes:"the values themselves in AddressPool spec.announce.bgp[].communities"`
+	Communities []communityAlias `json:"communities"`
 }
 
 type communityAlias struct {

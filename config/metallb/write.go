@@ -33,6 +33,11 @@ func (r Result) YAML(services Form) ([]byte, error) {
 			return nil, fmt.Errorf("writing AddressPool %s: %w", p.Object.Name, err)
 		}
 	}
+	for _, p := range r.Peers {
+		if err := p.write(&b); err != nil {
+			return nil, fmt.Errorf("writing BGPPeer %s: %w", p.Object.Name, err)
+		}
+	}
 	switch services {
 	case Manifests:
 		for _, s := range r.Services {
@@ -45,6 +50,21 @@ func (r Result) YAML(services Form) ([]byte, error) {
 		r.commands(&b)
 	}
 	return b.Bytes(), nil
+}
+
+// write writes p and, before it, its password.
+func (p Peer) write(b *bytes.Buffer) error {
+	if p.Secret != nil {
+		comment(b, "---", "# The password of BGPPeer "+p.Object.Name+": keep it where you keep Secrets.")
+		if err := object(b, p.Secret); err != nil {
+			return err
+		}
+	}
+	comment(b, "---", "# From "+p.From+".")
+	for _, lost := range p.Lost {
+		comment(b, "# Not translated: "+lost)
+	}
+	return object(b, p.Object)
 }
 
 // commands writes the commands that annotate Services: first what Herald needs,
