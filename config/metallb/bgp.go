@@ -194,7 +194,7 @@ func (in *input) noteRivals(p pool, entries []v1alpha1.BGPAnnouncement) {
 func rivals(a, b v1alpha1.BGPAnnouncement) bool {
 	peers := a.Peers == nil || b.Peers == nil || slices.ContainsFunc(a.Peers, func(name string) bool { return slices.Contains(b.Peers, name) })
 	return peers && !reflect.DeepEqual(a.LocalPref, b.LocalPref) &&
-		!disjoint(a.NodeSelector, b.NodeSelector) && !disjoint(a.ServiceSelector, b.ServiceSelector)
+		!termOf(a.NodeSelector).disjoint(termOf(b.NodeSelector)) && !termOf(a.ServiceSelector).disjoint(termOf(b.ServiceSelector))
 }
 
 // tellsNobody reports whether all routers that entries tell with MetalLB are such

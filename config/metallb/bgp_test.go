@@ -275,7 +275,7 @@ func TestDisjointSelectorsMatchNothingTogether(t *testing.T) {
 			continue
 		}
 		a, b := both[0], both[1]
-		if !disjoint(&v1alpha1.Selector{LabelSelector: a}, &v1alpha1.Selector{LabelSelector: b}) {
+		if !newTerm(a).disjoint(newTerm(b)) {
 			continue
 		}
 		found++

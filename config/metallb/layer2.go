@@ -172,7 +172,7 @@ func (in *input) announce(p pool, s *v1alpha1.AddressPoolSpec) (from []string) {
 		return nil
 	}
 	if len(a.layer2) > 0 {
-		s.Announce.Layer2 = in.layer2Of(p, waysOf(a.layer2))
+		s.Announce.Layer2 = in.layer2Of(p, a.layer2)
 	}
 	s.Announce.BGP = in.told(p, a.bgp)
 	if s.Announce.Layer2 == nil && (s.Announce.BGP == nil || in.tellsNobody(s.Announce.BGP)) {
@@ -197,9 +197,10 @@ func (a announcements) from(p pool) (from []string) {
 	return slices.DeleteFunc(from, func(object string) bool { return object == p.object })
 }
 
-// layer2Of returns the first of ways, and notes the others; nil if p cannot be
-// announced on layer 2.
-func (in *input) layer2Of(p pool, ways []way) *v1alpha1.Layer2 {
+// layer2Of returns the first of the ways of ads, and notes the others; nil if p cannot
+// be announced on layer 2.
+func (in *input) layer2Of(p pool, ads []advertisement[layer2Spec]) *v1alpha1.Layer2 {
+	ways := waysOf(ads)
 	w := ways[0]
 	for _, other := range ways[1:] {
 		in.add(Missing, other.origin, "spec", "no equivalent: AddressPool %s is announced in one way, which is that of %s; left out is: %s; "+
@@ -210,24 +211,14 @@ func (in *input) layer2Of(p pool, ways []way) *v1alpha1.Layer2 {
 			"move the Services with %s into a pool of their own by its serviceSelector", p.meta.Name, w.services)
 		return nil
 	}
-	in.noteIPv6(p)
-	l2 := &v1alpha1.Layer2{NodeSelector: in.one(w.origin, "spec.nodeSelectors", "nodes", w.nodes, splitPool)}
+	l2 := &v1alpha1.Layer2{
+		NodeSelector: in.one(w.origin, "spec.nodeSelectors", "nodes", w.nodes, splitPool),
+		PreferNodes:  in.prefer(p, ads, w),
+	}
 	for _, name := range w.interfaces {
 		l2.Interfaces = append(l2.Interfaces, v1alpha1.InterfacePattern(literally.Replace(name)))
 	}
 	return l2
-}
-
-// notYet begins the note on what Herald will be able to say, but cannot yet.
-const notYet = "no equivalent yet in this version"
-
-// noteIPv6 notes that nobody announces the IPv6 addresses of p yet.
-func (in *input) noteIPv6(p pool) {
-	if !slices.ContainsFunc(p.spec.Addresses, func(text string) bool { return strings.Contains(normalize(text), ":") }) {
-		return
-	}
-	in.add(Missing, p.origin, "spec.addresses", "%s: announce IPv6 addresses by NDP; Herald assigns and steers them, but announces IPv4 only: "+
-		"lead them to a node by a route", notYet)
 }
 
 // literally writes a name as a pattern that only it matches.
@@ -285,13 +276,10 @@ func (in *input) noteSelection(o origin, s selection, way string) string {
 func (in *input) noteLayer2(ad advertisement[layer2Spec], to string) {
 	for field, set := range map[string]bool{
 		"spec.nodeSelectors": ad.spec.NodeSelectors != nil, "spec.interfaces": ad.spec.Interfaces != nil, "spec.serviceSelectors": ad.spec.ServiceSelectors != nil,
+		preferred: ad.spec.PreferredNodeSelectors != nil,
 	} {
 		if set {
 			in.add(Done, ad.origin, field, "translated to announce.layer2 of %s", to)
 		}
-	}
-	if len(ad.spec.PreferredNodeSelectors) > 0 {
-		in.add(Missing, ad.origin, "spec.preferredNodeSelectors", "%s: nodes that should rather announce than others; "+
-			"any node that may announce does, and traffic flows; to force it write announce.layer2.nodeSelector; it will be announce.layer2.preferNodes", notYet)
 	}
 }

@@ -28,6 +28,14 @@ func newTerm(s metav1.LabelSelector) term {
 	return slices.CompactFunc(t, func(a, b metav1.LabelSelectorRequirement) bool { return compareRequirements(a, b) == 0 })
 }
 
+// termOf returns what s selects, which is everything if it is nil.
+func termOf(s *v1alpha1.Selector) term {
+	if s == nil {
+		return term{}
+	}
+	return newTerm(s.LabelSelector)
+}
+
 func isIn(key string, values ...string) metav1.LabelSelectorRequirement {
 	return metav1.LabelSelectorRequirement{Key: key, Operator: metav1.LabelSelectorOpIn, Values: values}
 }
@@ -90,19 +98,20 @@ func implies(has, need metav1.LabelSelectorRequirement) bool {
 	return need.Operator == metav1.LabelSelectorOpExists
 }
 
-// disjoint reports whether no labels match both a and b, as far as the values of one
-// label tell.
-func disjoint(a, b *v1alpha1.Selector) bool {
-	if a == nil || b == nil {
-		return false
-	}
-	other := newTerm(b.LabelSelector)
-	return slices.ContainsFunc(newTerm(a.LabelSelector), func(mine metav1.LabelSelectorRequirement) bool {
+// disjoint reports whether no labels match both t and other, as far as the values of
+// one label tell.
+func (t term) disjoint(other term) bool {
+	return slices.ContainsFunc(t, func(mine metav1.LabelSelectorRequirement) bool {
 		return slices.ContainsFunc(other, func(theirs metav1.LabelSelectorRequirement) bool {
 			common := slices.ContainsFunc(mine.Values, func(v string) bool { return slices.Contains(theirs.Values, v) })
 			return mine.Key == theirs.Key && mine.Operator == metav1.LabelSelectorOpIn && theirs.Operator == metav1.LabelSelectorOpIn && !common
 		})
 	})
+}
+
+// and returns the term that selects what both t and other do.
+func (t term) and(other term) term {
+	return newTerm(metav1.LabelSelector{MatchExpressions: slices.Concat(t, other)})
 }
 
 // or returns the one term that selects what a or b does, if there is one:
