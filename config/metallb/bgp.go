@@ -82,7 +82,7 @@ func (in *input) entries(s bgpAdvertisementSpec) []v1alpha1.BGPAnnouncement {
 	for _, nodes := range unionOf(s.NodeSelectors) {
 		for _, services := range unionOf(s.ServiceSelectors) {
 			for _, some := range peers {
-				e.NodeSelector, e.ServiceSelector, e.Peers = nodes.selector(), services.selector(), some
+				e.NodeSelector, e.ServiceSelector, e.Peers = nodes.labels(), services.labels(), some
 				out = append(out, e)
 			}
 		}

@@ -70,11 +70,11 @@ func metallbs(t *testing.T, ads []advertisement[bgpAdvertisementSpec], node, svc
 
 // heralds is what Herald tells it.
 func heralds(t *testing.T, entries []v1alpha1.BGPAnnouncement, node, svc map[string]string, peer string) map[int32]saying {
-	one := func(s *v1alpha1.Selector) []metav1.LabelSelector {
+	one := func(s *metav1.LabelSelector) []metav1.LabelSelector {
 		if s == nil {
 			return nil
 		}
-		return []metav1.LabelSelector{s.LabelSelector}
+		return []metav1.LabelSelector{*s}
 	}
 	out := map[int32]saying{}
 	for _, e := range entries {

@@ -29,11 +29,11 @@ func newTerm(s metav1.LabelSelector) term {
 }
 
 // termOf returns what s selects, which is everything if it is nil.
-func termOf(s *v1alpha1.Selector) term {
+func termOf(s *metav1.LabelSelector) term {
 	if s == nil {
 		return term{}
 	}
-	return newTerm(s.LabelSelector)
+	return newTerm(*s)
 }
 
 func isIn(key string, values ...string) metav1.LabelSelectorRequirement {
@@ -46,10 +46,19 @@ func compareRequirements(a, b metav1.LabelSelectorRequirement) int {
 
 // selector returns t as Herald writes it: nil if it selects everything.
 func (t term) selector() *v1alpha1.Selector {
+	s := t.labels()
+	if s == nil {
+		return nil
+	}
+	return &v1alpha1.Selector{LabelSelector: *s}
+}
+
+// labels is selector for where there may be many.
+func (t term) labels() *metav1.LabelSelector {
 	if len(t) == 0 {
 		return nil
 	}
-	s := &v1alpha1.Selector{}
+	s := &metav1.LabelSelector{}
 	for _, r := range t {
 		_, twice := s.MatchLabels[r.Key]
 		if r.Operator == metav1.LabelSelectorOpIn && len(r.Values) == 1 && !twice {
