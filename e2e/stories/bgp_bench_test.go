@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -57,12 +58,20 @@ func toldAfter(b *testing.B, l *lab.Lab) (times []time.Duration) {
 	}
 	defer stopWatch(b, watch)
 	for i := range runs() {
-		s := service{name: fmt.Sprintf("web-%d", i), app: "web"}
+		s, began := service{name: fmt.Sprintf("web-%d", i), app: "web"}, time.Now()
 		l.Apply(s.String())
 		addr := awaitAddress(b, events, s.name)
 		assigned := time.Now()
 		l.Eventually("it is routed", func() error { return hops(l, addr, l.Nodes()...) })
-		times = append(times, watch.Changes(addr)[0].At.Sub(assigned))
+		l.Eventually("that was seen", func() error {
+			for _, c := range watch.Changes(addr) {
+				if c.At.After(began) && !c.Gone {
+					times = append(times, c.At.Sub(assigned))
+					return nil
+				}
+			}
+			return errors.New("it was not")
+		})
 		l.DeleteService(s.name)
 		l.Eventually("it is not any more", func() error { return hops(l, addr) })
 	}
