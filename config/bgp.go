@@ -45,3 +45,11 @@ type BGP struct {
 	Large              [][3]uint32 // RFC 8092, sorted
 	LocalPref, MED     *uint32
 }
+
+// Length returns that of the prefix which addr is told as a part of.
+func (b BGP) Length(addr netip.Addr) int {
+	if addr.Is6() {
+		return b.LengthV6
+	}
+	return b.LengthV4
+}

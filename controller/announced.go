@@ -10,10 +10,12 @@ import (
 
 	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
 )
 
-// Announced is, of a Service, true while nodes answer for all its addresses that
-// are announced on layer 2, by what their speakers report.
+// Announced is, of a Service, true while all its addresses are announced in every
+// way that their pools have, by what speakers report: on layer 2 if a node answers
+// for them, by BGP if a router with a session that is established is told them.
 const Announced = "herald-lb.io/Announced"
 
 // Reasons of Announced.
@@ -34,6 +36,8 @@ type reports struct {
 	known     bool // or else nobody has been asked
 	answers   map[netip.Addr]answer
 	conflicts map[netip.Addr]conflict
+	told      []ipam.Range    // by somebody, to a router that has heard it
+	sessions  map[string]bool // names of BGPPeers with which one is established
 }
 
 type answer struct {
@@ -50,7 +54,7 @@ type conflict struct {
 // an address the last to take it does: the others have not said yet that they do
 // not any more, or cannot.
 func sortReports(all []snapshot.Report) reports {
-	r := reports{all != nil, map[netip.Addr]answer{}, map[netip.Addr]conflict{}}
+	r := reports{known: all != nil, answers: map[netip.Addr]answer{}, conflicts: map[netip.Addr]conflict{}, sessions: map[string]bool{}}
 	lost := lostBy(all)
 	for _, one := range all {
 		if lost[one.Node] {
@@ -66,8 +70,27 @@ func sortReports(all []snapshot.Report) reports {
 				r.conflicts[c.Addr] = conflict{one.Node, c}
 			}
 		}
+		r.told = append(r.told, one.Told...)
+		for _, b := range one.Routers {
+			r.sessions[b.Peer] = r.sessions[b.Peer] || b.Up
+		}
 	}
+	r.told = ipam.Normalize(r.told)
 	return r
+}
+
+// tells is whether some router knows addr.
+func (r reports) tells(addr netip.Addr) bool {
+	_, ok := slices.BinarySearchFunc(r.told, addr, func(one ipam.Range, addr netip.Addr) int {
+		switch {
+		case one.Last.Less(addr):
+			return -1
+		case addr.Less(one.First):
+			return 1
+		}
+		return 0
+	})
+	return ok
 }
 
 // lostBy returns the nodes whose speakers some others miss, and none hears: what
@@ -92,7 +115,7 @@ func lostBy(all []snapshot.Report) map[string]bool {
 }
 
 // announced returns the condition Announced that svc should have with these
-// addresses; none if none of them is announced on layer 2.
+// addresses; none if none of them is announced in any way.
 func announced(svc snapshot.Service, ingress []snapshot.Ingress, c config.Config, r reports) []snapshot.Condition {
 	was, had := said(svc, Announced)
 	if !r.known {
@@ -101,45 +124,94 @@ func announced(svc snapshot.Service, ingress []snapshot.Ingress, c config.Config
 		}
 		return []snapshot.Condition{was}
 	}
-	var words, missing []string
-	contested, inUse := false, false
-	first := firstTime(svc, ingress)
+	var h hearsay
 	for _, in := range ingress {
-		if !c.PoolOf(in.Addr).Layer2.Enabled {
-			continue
+		pool := c.PoolOf(in.Addr)
+		if pool.Layer2.Enabled {
+			h.segment(in.Addr, r)
 		}
-		a, answered := r.answers[in.Addr]
-		other, claimed := r.conflicts[in.Addr]
-		switch {
-		case answered && !(claimed && !other.Answered && other.node == a.node):
-			words = append(words, fmt.Sprintf("%s by %s on %s", in.Addr, a.node, a.Link))
-			if claimed {
-				contested = true
-				words = append(words, fmt.Sprintf("the host %s says that it is his", other.MAC))
-			}
-		case claimed:
-			inUse = true
-			missing = append(missing, fmt.Sprintf("%s: the host %s has it, which is no speaker (found by %s): take it from him, or exclude it from its pool", in.Addr, other.MAC, other.node))
-		default:
-			missing = append(missing, fmt.Sprintf("%s: no node announces it: none that may has a link into its subnet and a usable endpoint within reach, or none has said so yet", in.Addr))
+		// Where the pool tells routers of some Services only, layer 2 may be all
+		// that is wanted for the others.
+		if entries := svc.Told[pool.Name]; len(pool.BGP) > 0 && (len(entries) > 0 || !pool.Layer2.Enabled) {
+			h.routers(in.Addr, entries, pool, c, r)
 		}
 	}
-	message := strings.Join(slices.Concat(words, missing), "; ")
+	message := strings.Join(slices.Concat(h.words, h.missing), "; ")
+	next := snapshot.Condition{Type: Announced, Reason: NotAnnounced, Message: message}
 	switch {
 	case message == "":
 		return nil
-	case len(missing) == 0:
-		reason := ReasonAnnounced
-		if contested {
-			reason = Contested
-		}
-		return []snapshot.Condition{{Type: Announced, Status: true, Reason: reason, Message: message}}
-	case !first:
-		return []snapshot.Condition{{Type: Announced, Reason: Withdrawn, Message: message}}
-	case inUse:
-		return []snapshot.Condition{{Type: Announced, Reason: AddressInUse, Message: message}}
+	case len(h.missing) == 0 && h.contested:
+		next.Status, next.Reason = true, Contested
+	case len(h.missing) == 0:
+		next.Status, next.Reason = true, ReasonAnnounced
+	case !firstTime(svc, ingress):
+		next.Reason = Withdrawn
+	case h.inUse:
+		next.Reason = AddressInUse
 	}
-	return []snapshot.Condition{{Type: Announced, Reason: NotAnnounced, Message: message}}
+	return []snapshot.Condition{next}
+}
+
+// hearsay is what speakers say of the addresses of a Service.
+type hearsay struct {
+	words, missing   []string // of those that are announced, and of those that are not
+	contested, inUse bool     // another host says that one is his; he has it
+}
+
+// segment adds what is said of an address on layer 2.
+func (h *hearsay) segment(addr netip.Addr, r reports) {
+	a, answered := r.answers[addr]
+	other, claimed := r.conflicts[addr]
+	switch {
+	case answered && !(claimed && !other.Answered && other.node == a.node):
+		h.words = append(h.words, fmt.Sprintf("%s by %s on %s", addr, a.node, a.Link))
+		if claimed {
+			h.contested = true
+			h.words = append(h.words, fmt.Sprintf("the host %s says that it is his", other.MAC))
+		}
+	case claimed:
+		h.inUse = true
+		h.missing = append(h.missing, fmt.Sprintf("%s: the host %s has it, which is no speaker (found by %s): take it from him, or exclude it from its pool", addr, other.MAC, other.node))
+	default:
+		h.missing = append(h.missing, fmt.Sprintf("%s: no node announces it: none that may has a link into its subnet and a usable endpoint within reach, or none has said so yet", addr))
+	}
+}
+
+// routers adds what is said of an address that is told by BGP, by these entries of
+// its pool. Which nodes tell it to whom is left out: thousands of Services would say
+// so anew with each speaker that restarts.
+func (h *hearsay) routers(addr netip.Addr, entries []int, pool config.Pool, c config.Config, r reports) {
+	if r.tells(addr) {
+		h.words = append(h.words, addr.String()+" by BGP")
+		return
+	}
+	peers, up := peersOf(entries, pool, c, r)
+	why := "no node tells it to a router: none that may has a usable endpoint within reach, or none has said so yet; herald explain service says of each why"
+	switch {
+	case len(entries) == 0:
+		why = fmt.Sprintf("no serviceSelector in spec.announce.bgp of AddressPool %s selects the Service", pool.Name)
+	case peers == 0:
+		why = fmt.Sprintf("there is no BGPPeer to tell it to that spec.announce.bgp of AddressPool %s allows: create one", pool.Name)
+	case !up:
+		why = "no session with a router that it is to be told to is established: see kubectl get bgppeers"
+	}
+	h.missing = append(h.missing, fmt.Sprintf("%s: %s", addr, why))
+}
+
+// peersOf counts the peers that entries of a pool tell, and is up if a session with
+// one of them is.
+func peersOf(entries []int, pool config.Pool, c config.Config, r reports) (count int, up bool) {
+	for _, p := range c.Peers {
+		named := func(i int) bool {
+			return i < len(pool.BGP) && (len(pool.BGP[i].Peers) == 0 || slices.Contains(pool.BGP[i].Peers, p.Name))
+		}
+		if slices.ContainsFunc(entries, named) {
+			count++
+			up = up || r.sessions[p.Name]
+		}
+	}
+	return count, up
 }
 
 // firstTime is whether svc with these addresses was never announced: they are

@@ -8,6 +8,7 @@ import (
 
 	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
 )
 
 // segment is lan, announced on layer 2.
@@ -135,6 +136,90 @@ func TestAnnounced(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// uplink is lan, told to routers and not announced on layer 2.
+func uplink() config.Pool {
+	p := lan()
+	p.Layer2.Enabled = false
+	p.BGP = []config.BGP{{}, {Peers: []string{"r2"}}}
+	return p
+}
+
+// telling is the report of a node that tells addresses to a router, in a session
+// that is established.
+func telling(node, peer string, addrs ...string) snapshot.Report {
+	r := snapshot.Report{Speaker: snapshot.Speaker{Node: node}, Routers: []snapshot.RouterReport{{Peer: peer, Up: true}}}
+	for _, a := range addrs {
+		r.Told = append(r.Told, ipam.Range{First: ip(a), Last: ip(a)})
+	}
+	return r
+}
+
+// down is the report of a node whose session with a router is not established.
+func down(node, peer string) snapshot.Report {
+	r := telling(node, peer)
+	r.Routers[0].Up = false
+	return r
+}
+
+func TestAnnouncedByBGP(t *testing.T) {
+	entry := func(at ...int) func(*snapshot.Service) {
+		return func(s *snapshot.Service) { s.Told = map[string][]int{"lan": at} }
+	}
+	both := uplink()
+	both.Layer2.Enabled = true
+	const one = "192.0.2.1"
+	onLink, told := by("n1", 1, one), telling("n2", "r1", "192.0.2.0", one)
+	tests := []struct {
+		name    string
+		pool    config.Pool
+		edits   []func(*snapshot.Service)
+		reports []snapshot.Report
+		want    string // status, reason, and a part of the message
+	}{
+		{"a router knows it", uplink(), []func(*snapshot.Service){entry(0)}, []snapshot.Report{telling("n1", "r1"), told}, "true Announced 192.0.2.1 by BGP"},
+		{"none does yet", uplink(), []func(*snapshot.Service){entry(0)}, []snapshot.Report{telling("n1", "r1", "192.0.2.0", "192.0.2.2")},
+			"false NotAnnounced 192.0.2.1: no node tells it to a router"},
+		{"none does any more", uplink(), []func(*snapshot.Service){entry(0), was(true, ReasonAnnounced)}, []snapshot.Report{telling("n1", "r1")},
+			"false Withdrawn 192.0.2.1: no node tells it to a router"},
+		{"what a lost node said it tells is of old", uplink(), []func(*snapshot.Service){entry(0), was(true, ReasonAnnounced)},
+			[]snapshot.Report{told, seeing("n1", "n2", false)}, "false Withdrawn"},
+		{"no session is up", uplink(), []func(*snapshot.Service){entry(0)}, []snapshot.Report{down("n1", "r1")},
+			"false NotAnnounced 192.0.2.1: no session with a router that it is to be told to is established"},
+		{"none that its entry names", uplink(), []func(*snapshot.Service){entry(1)}, []snapshot.Report{telling("n1", "r1"), down("n1", "r2")},
+			"false NotAnnounced 192.0.2.1: no session with a router that it is to be told to is established"},
+		{"no entry selects the Service", uplink(), nil, []snapshot.Report{telling("n1", "r1")},
+			"false NotAnnounced 192.0.2.1: no serviceSelector in spec.announce.bgp of AddressPool lan selects the Service"},
+		{"both ways", both, []func(*snapshot.Service){entry(0)}, []snapshot.Report{onLink, told}, "true Announced 192.0.2.1 by n1 on eth0; 192.0.2.1 by BGP"},
+		{"both ways, and routers do not know it", both, []func(*snapshot.Service){entry(0)}, []snapshot.Report{onLink, telling("n2", "r1")},
+			"false NotAnnounced 192.0.2.1 by n1 on eth0; 192.0.2.1: no node tells it to a router"},
+		{"both ways, and nobody answers", both, []func(*snapshot.Service){entry(0)}, []snapshot.Report{told},
+			"false NotAnnounced 192.0.2.1 by BGP; 192.0.2.1: no node announces it"},
+		{"both ways, and no entry selects the Service: layer 2 is all", both, nil, []snapshot.Report{onLink}, "true Announced 192.0.2.1 by n1 on eth0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			edits := append([]func(*snapshot.Service){has(one), was(false, NotAnnounced)}, tt.edits...)
+			if len(tt.edits) > 1 { // which says itself what was
+				edits = append([]func(*snapshot.Service){has(one)}, tt.edits...)
+			}
+			s := cluster([]config.Pool{tt.pool}, svc("ns/a", 1, edits...))
+			s.Config.Peers = []config.Peer{{Name: "r1"}, {Name: "r2"}}
+			got := announced(s.Services[0], s.Services[0].Ingress, s.Config, sortReports(tt.reports))
+			if len(got) != 1 {
+				t.Fatalf("conditions %+v", got)
+			}
+			words := strings.SplitN(tt.want, " ", 3)
+			if c := got[0]; c.Status != (words[0] == "true") || c.Reason != words[1] || len(words) > 2 && !strings.HasPrefix(c.Message, words[2]) {
+				t.Errorf("%+v, want %s", c, tt.want)
+			}
+		})
+	}
+	s := cluster([]config.Pool{uplink()}, svc("ns/a", 1, has(one), entry(0)))
+	if got := announced(s.Services[0], s.Services[0].Ingress, s.Config, sortReports([]snapshot.Report{})); !strings.Contains(got[0].Message, "there is no BGPPeer") {
+		t.Errorf("without a BGPPeer: %+v", got)
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
 	"github.com/herald-lb/herald/speaker/steer"
 )
 
@@ -24,6 +26,8 @@ type Node struct {
 	Router     Router // nil if there is none
 	// Followers come at the end of each pass.
 	Followers []Follower
+	// Rerouted is called when other addresses are told than before; may be nil.
+	Rerouted func()
 	// Passed is called after each pass that did what it should; may be nil.
 	// Followers do not count.
 	Passed func()
@@ -37,6 +41,17 @@ type Node struct {
 	settled  bool              // whether that pass did all it should
 	relieved bool              // as of the last pass: see relieve
 	drains   time.Time         // since when the node is drained, as this process has seen it; zero: it is not
+
+	told atomic.Pointer[Routing] // what Router was given last
+}
+
+// Known returns the addresses that some router knows, as the sessions of the node
+// are. It is safe for concurrent use.
+func (n *Node) Known(states []SessionState) []ipam.Range {
+	if told := n.told.Load(); told != nil {
+		return told.Known(states)
+	}
+	return nil
 }
 
 // A Follower has something to do on a node that neither steers nor announces.
@@ -128,7 +143,11 @@ func (n *Node) tell(ctx context.Context, want Routing) error {
 	if n.Router == nil {
 		return nil
 	}
-	return n.Router.Sync(ctx, want)
+	err := n.Router.Sync(ctx, want)
+	if was := n.told.Swap(&want); n.Rerouted != nil && (was == nil || !sameTold(*was, want)) {
+		n.Rerouted()
+	}
+	return err
 }
 
 func (n *Node) follow(ctx context.Context, s snapshot.Snapshot) error {

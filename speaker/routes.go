@@ -10,6 +10,7 @@ import (
 
 	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
 )
 
 // PlanRoutes returns what the node called me tells routers. An address that Herald
@@ -20,23 +21,38 @@ import (
 // Services on an address does not tell it where another can. A node that is relieved
 // has told routers to find other ways, and tells only what no other can.
 func PlanRoutes(s snapshot.Snapshot, me string, ready map[netip.Addr]bool, relieved bool) Routing {
+	p, why := newRoutePlan(s, me, relieved)
+	if why != none {
+		return Routing{}
+	}
+	p.tellAll(s, ready)
+	return p.finish()
+}
+
+// newRoutePlan returns the plan of a node, that tells nothing yet; why is what keeps
+// it from telling anything at all.
+func newRoutePlan(s snapshot.Snapshot, me string, relieved bool) (p *routePlan, why obstacle) {
 	i := slices.IndexFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == me })
 	j := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return n.Name == me })
 	if i < 0 || j < 0 {
-		return Routing{}
+		return nil, noSpeaker
 	}
-	p := routePlan{node: s.Nodes[j], relieved: relieved, election: newElection(s, &s.Speakers[i]), tellers: map[entry]*tellers{}}
+	p = &routePlan{node: s.Nodes[j], relieved: relieved, election: newElection(s, &s.Speakers[i]), tellers: map[entry]*tellers{}}
 	p.sessions(s)
 	if len(p.routing.Sessions) == 0 {
-		return Routing{}
+		return p, noPeer
 	}
+	return p, none
+}
+
+// tellAll adds the routes of all addresses.
+func (p *routePlan) tellAll(s snapshot.Snapshot, ready map[netip.Addr]bool) {
 	eachAddr(s, func(addr netip.Addr, services []*snapshot.Service) {
 		pool := p.pool(addr)
 		if len(pool.BGP) > 0 && (pool.Steer != config.SteerIPVS || ready[addr]) {
 			p.tell(pool, newTarget(addr, services), services)
 		}
 	})
-	return p.finish()
 }
 
 // A routePlan is a Routing in the making.
@@ -61,6 +77,7 @@ type tellers struct {
 	candidates []*candidate
 	steady     int // how many of them are no reserve
 	self       *candidate
+	without    obstacle // why self is none of them
 }
 
 // sessions sets those of this node, without routes.
@@ -71,6 +88,7 @@ func (p *routePlan) sessions(s snapshot.Snapshot) {
 		}
 		p.routing.Sessions = append(p.routing.Sessions, session(peer, p.node, s.Passwords[peer.Name]))
 		p.routes = append(p.routes, map[netip.Prefix]Route{})
+		p.routing.Told = append(p.routing.Told, nil)
 	}
 }
 
@@ -115,33 +133,60 @@ func routerID(n snapshot.Node) netip.Addr {
 
 // tell adds the routes by which t is told.
 func (p *routePlan) tell(pool *config.Pool, t target, services []*snapshot.Service) {
-	if !t.reaches(p.node.Name) {
-		return
-	}
 	for i, b := range pool.BGP {
-		told := func(svc *snapshot.Service) bool { return slices.Contains(svc.Told[pool.Name], i) }
-		if !slices.ContainsFunc(services, told) {
+		why, leaving := p.obstacle(entry{pool, i}, t, services)
+		if why != none {
 			continue
 		}
-		tells, leaving := p.of(entry{pool, i}).tells(t)
-		if !tells || leaving && p.relieved {
-			continue
-		}
-		bits := b.LengthV4
-		if t.addr.Is6() {
-			bits = b.LengthV6
-		}
-		prefix, err := t.addr.Prefix(bits)
+		prefix, err := t.addr.Prefix(b.Length(t.addr))
 		if err != nil {
 			continue // Compile lets no such length through
 		}
 		r := Route{Prefix: prefix, Communities: b.Communities, Large: b.Large, LocalPref: b.LocalPref, MED: b.MED, Leaving: leaving}
 		for at, s := range p.routing.Sessions {
-			_, named := slices.BinarySearch(b.Peers, s.Name)
-			if (len(b.Peers) == 0 || named) && (s.V4 && t.addr.Is4() || s.V6 && t.addr.Is6()) {
+			if obstacleTo(s, b, t.addr) == none {
 				p.add(at, r)
+				p.routing.Told[at] = extend(p.routing.Told[at], t.addr)
 			}
 		}
+	}
+}
+
+// obstacle is what keeps this node from telling t by an entry. If nothing does,
+// leaving is whether others that tell it, too, are to relieve it.
+func (p *routePlan) obstacle(e entry, t target, services []*snapshot.Service) (why obstacle, leaving bool) {
+	asked := func(svc *snapshot.Service) bool { return slices.Contains(svc.Told[e.pool.Name], e.at) }
+	if !slices.ContainsFunc(services, asked) {
+		return otherServices, false
+	}
+	why, leaving = p.of(e).obstacle(t)
+	if leaving && p.relieved {
+		return relievedNode, false
+	}
+	return why, leaving
+}
+
+// obstacleTo is what keeps the router of s from being told addr by b.
+func obstacleTo(s Session, b config.BGP, addr netip.Addr) obstacle {
+	_, named := slices.BinarySearch(b.Peers, s.Name)
+	switch {
+	case len(b.Peers) > 0 && !named:
+		return otherPeers
+	case addr.Is4() && !s.V4, addr.Is6() && !s.V6:
+		return otherFamily
+	}
+	return none
+}
+
+// extend adds an address to ranges none of whose addresses is greater.
+func extend(ranges []ipam.Range, addr netip.Addr) []ipam.Range {
+	last := len(ranges) - 1
+	switch {
+	case last < 0 || ranges[last].Last != addr && ranges[last].Last.Next() != addr:
+		return append(ranges, ipam.Range{First: addr, Last: addr})
+	default: // which may be there already, by another entry
+		ranges[last].Last = addr
+		return ranges
 	}
 }
 
@@ -150,35 +195,50 @@ func (p *routePlan) of(e entry) *tellers {
 	if ts := p.tellers[e]; ts != nil {
 		return ts
 	}
-	ts := &tellers{}
+	ts := &tellers{without: excludedNode}
 	for _, c := range p.candidates {
-		if !slices.Contains(c.node.Tells[e.pool.Name], e.at) || !steers(c.speaker, e.pool) {
+		why := e.obstacle(c)
+		if c.node.Name == p.node.Name {
+			ts.self, ts.without = c, why
+		}
+		if why != none {
 			continue
 		}
 		ts.candidates = append(ts.candidates, c)
 		if !c.reserve {
 			ts.steady++
 		}
-		if c.node.Name == p.node.Name {
-			ts.self = c
-		}
 	}
 	p.tellers[e] = ts
 	return ts
 }
 
-// tells is whether this node tells t and, if it does, whether it is to be relieved
-// of it by others that tell it, too.
-func (ts *tellers) tells(t target) (tells, leaving bool) {
-	if ts.self == nil {
-		return false, false
+// obstacle is what keeps a node that is alive from telling any address by e.
+func (e entry) obstacle(c *candidate) obstacle {
+	switch {
+	case !slices.Contains(c.node.Tells[e.pool.Name], e.at):
+		return otherNodes
+	case !steers(c.speaker, e.pool):
+		return noDataPath
+	}
+	return none
+}
+
+// obstacle is what keeps this node from telling t and, if nothing does, whether it
+// is to be relieved of it by others that tell it, too.
+func (ts *tellers) obstacle(t target) (why obstacle, leaving bool) {
+	if ts.without != none {
+		return ts.without, false
+	}
+	if !t.reaches(ts.self.node.Name) {
+		return noEndpoint, false
 	}
 	able, steady := ts.candidates, ts.steady
 	reserve := func(c *candidate) bool { return c.reserve || slices.Contains(t.avoid, c.node.Name) }
 	if len(t.local)+len(t.avoid) > 0 {
 		able = t.best(slices.DeleteFunc(slices.Clone(able), func(c *candidate) bool { return !t.reaches(c.node.Name) }))
 		if !slices.Contains(able, ts.self) {
-			return false, false
+			return outdone, false
 		}
 		steady = 0
 		for _, c := range able {
@@ -187,7 +247,7 @@ func (ts *tellers) tells(t target) (tells, leaving bool) {
 			}
 		}
 	}
-	return true, reserve(ts.self) && steady > 0
+	return none, reserve(ts.self) && steady > 0
 }
 
 // add adds a route to a session. Two of one prefix become one: it has the communities
@@ -258,7 +318,7 @@ func (r Routing) Leaving() Routing {
 			sessions[i].Routes = append(sessions[i].Routes, route.leaving())
 		}
 	}
-	return Routing{sessions}
+	return Routing{sessions, r.Told}
 }
 
 // leaving returns r with the worst that can be said of it.

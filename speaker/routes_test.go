@@ -211,9 +211,9 @@ func TestSessionsAreThoseOfTheNode(t *testing.T) {
 	}
 }
 
-// Whatever the state of the cluster: a served address is told to a router by
-// somebody who stays, if anybody at all could tell it; and who tells it can serve it.
-func TestAnAddressIsToldBySomebodyWhoStays(t *testing.T) {
+// eachRoutedCluster calls do with clusters in all sorts of states.
+func eachRoutedCluster(t *testing.T, do func(s snapshot.Snapshot, rnd *rand.Rand)) {
+	t.Helper()
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		s := routed()
@@ -228,6 +228,14 @@ func TestAnAddressIsToldBySomebodyWhoStays(t *testing.T) {
 				s.Nodes[i].Excluded = "a label"
 			}
 		}
+		do(s, rnd)
+	}
+}
+
+// Whatever the state of the cluster: a served address is told to a router by
+// somebody who stays, if anybody at all could tell it; and who tells it can serve it.
+func TestAnAddressIsToldBySomebodyWhoStays(t *testing.T) {
+	eachRoutedCluster(t, func(s snapshot.Snapshot, rnd *rand.Rand) {
 		could, stay, tell := 0, 0, 0
 		relieved := map[string]bool{}
 		for _, n := range s.Nodes {
@@ -256,7 +264,7 @@ func TestAnAddressIsToldBySomebodyWhoStays(t *testing.T) {
 		if tell != 2*could || (stay > 0) != (could > 0) {
 			t.Fatalf("%d could, %d tell, %d stay: %+v", could, tell, stay, s)
 		}
-	}
+	})
 }
 
 // canServe is whether a node can serve the first Service, whatever is to become of it.

@@ -3,12 +3,41 @@ package speaker
 import (
 	"context"
 	"net/netip"
+	"reflect"
+	"slices"
 	"time"
+
+	"github.com/herald-lb/herald/ipam"
 )
 
 // A Routing is what this node says by BGP, and to whom.
 type Routing struct {
 	Sessions []Session // by Name
+	// Told are the addresses that are told in each session, by place of the
+	// session; with aggregates they are fewer than Routes lead to.
+	Told [][]ipam.Range
+}
+
+// Known returns the addresses that some router knows, as sessions are, as
+// ipam.Normalize leaves them.
+func (r Routing) Known(states []SessionState) []ipam.Range {
+	var all []ipam.Range
+	for i, told := range r.Told {
+		at := slices.IndexFunc(states, func(st SessionState) bool { return st.Name == r.Sessions[i].Name })
+		if at < 0 || !states[at].Up {
+			continue
+		}
+		for _, one := range told {
+			if st := states[at]; st.V4 && one.First.Is4() || st.V6 && one.First.Is6() {
+				all = append(all, one)
+			}
+		}
+	}
+	return ipam.Normalize(all)
+}
+
+func sameTold(a, b Routing) bool {
+	return slices.EqualFunc(a.Told, b.Told, func(x, y []ipam.Range) bool { return slices.Equal(x, y) })
 }
 
 // A Session is a BGP session with one router (RFC 4271). Each is on its own: what
@@ -47,6 +76,15 @@ type Session struct {
 	BFD BFD
 
 	Routes []Route // by Prefix
+}
+
+// Differs is whether t is another session than s, which has to be closed for it,
+// and not only one with other routes or one that is watched in another way.
+func (s Session) Differs(t Session) bool {
+	for _, one := range []*Session{&s, &t} {
+		one.Routes, one.BFD, one.ConnectRetry = nil, BFD{}, 0 // are not seen on the wire of BGP
+	}
+	return !reflect.DeepEqual(s, t)
 }
 
 // A Relation is which autonomous systems a router may be of.
@@ -102,6 +140,7 @@ type SessionState struct {
 	Flaps    int    // how often it was lost
 	Err      string // in words, what went wrong last, or is wrong though it is up, and what to do
 	Sent     int    // routes that the router was told
+	V4, V6   bool   // families that it is told, once it has said what it takes
 	Offered  int    // routes that it would have told us, one that it repeats each time: they are refused
 	BFD      string // state of its BFD session: up, down, init or admin-down; "" for none
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -9,46 +10,80 @@ import (
 	"github.com/herald-lb/herald/controller"
 	"github.com/herald-lb/herald/internal/kube"
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker"
 )
 
 func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Say why a Service has its address or none, or what has become of a pool",
-		Long: `Says why a Service has its address or none, and what ruled out each pool; or what
-a pool has, who has it, and who waits for it.
+		Long: `Says why a Service has its address or none, what ruled out each pool, which nodes
+tell its address to which routers, and what keeps the others from it; or what a
+pool has, who has it, and who waits for it.
 
-The answer comes from the very plan that the controller runs, made on this side
-from what the API server has. Give the same --class, --default-class and
---metallb-annotations as the controller has.`,
+The answer comes from the very plans that the controller and the speakers make,
+made on this side from what the API server has. Give the same --class,
+--default-class and --metallb-annotations as the controller has.`,
 	}
-	cmd.AddCommand(
-		explainOne("service NAMESPACE/NAME", "Say why a Service has its address, or none", "default/", controller.ExplainService),
-		explainOne("pool NAME", "Say what an AddressPool has, and who has it", "", controller.ExplainPool),
-	)
+	cmd.AddCommand(explainServiceCommand(), explainPoolCommand())
 	return cmd
 }
 
-// explainOne makes a command that explains one object. within is put before a
-// name without a namespace.
-func explainOne(use, short, within string, explain func(snapshot.Snapshot, string) (string, bool)) *cobra.Command {
+func explainServiceCommand() *cobra.Command {
 	var p person
+	var namespace string
+	cmd := explainOne("service NAMESPACE/NAME", "Say why a Service has its address, or none, and who tells routers of it", &p,
+		func(ctx context.Context, classes kube.Classes, name string) (string, error) {
+			if !strings.Contains(name, "/") {
+				name = "default/" + name
+			}
+			s, err := p.whole(ctx, classes, namespace)
+			if err != nil {
+				return "", err
+			}
+			return explainService(s, name)
+		})
+	cmd.Flags().StringVar(&namespace, "namespace", "herald-system", "namespace that Herald keeps its Leases in")
+	return cmd
+}
+
+// explainService is what the controller and the speakers have to say of a Service.
+func explainService(s snapshot.Snapshot, key string) (string, error) {
+	text, ok := controller.ExplainService(s, key)
+	if !ok {
+		return "", fmt.Errorf("there is no service %s", key)
+	}
+	for _, line := range speaker.ExplainRoutes(s, key) {
+		text += "  " + line + "\n"
+	}
+	return text, nil
+}
+
+func explainPoolCommand() *cobra.Command {
+	var p person
+	return explainOne("pool NAME", "Say what an AddressPool has, and who has it", &p,
+		func(ctx context.Context, classes kube.Classes, name string) (string, error) {
+			s, err := p.snapshot(ctx, classes)
+			if err != nil {
+				return "", err
+			}
+			text, ok := controller.ExplainPool(s, name)
+			if !ok {
+				return "", fmt.Errorf("there is no pool %s", name)
+			}
+			return text, nil
+		})
+}
+
+// explainOne makes a command that explains one object.
+func explainOne(use, short string, p *person, explain func(ctx context.Context, classes kube.Classes, name string) (string, error)) *cobra.Command {
 	var classes kube.Classes
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name := args[0]
-			if within != "" && !strings.Contains(name, "/") {
-				name = within + name
-			}
-			s, err := p.snapshot(cmd.Context(), classes)
+			text, err := explain(cmd.Context(), classes, args[0])
 			if err != nil {
 				return err
-			}
-			text, ok := explain(s, name)
-			if !ok {
-				kind, _, _ := strings.Cut(use, " ")
-				return fmt.Errorf("there is no %s %s", kind, name)
 			}
 			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
 			return err

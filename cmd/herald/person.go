@@ -59,3 +59,17 @@ func (p *person) snapshot(ctx context.Context, classes kube.Classes) (snapshot.S
 	}
 	return r.Snapshot(classes, time.Now())
 }
+
+// whole reads the cluster once, as plain values, with its endpoints and all that
+// speakers say; their Leases are in namespace.
+func (p *person) whole(ctx context.Context, classes kube.Classes, namespace string) (snapshot.Snapshot, error) {
+	clients, err := p.clients()
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	r, err := kube.ReadWhole(ctx, clients, namespace)
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	return r.Snapshot(classes, time.Now())
+}

@@ -177,7 +177,7 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	}
 	d.node = &speaker.Node{
 		Name: f.node, Take: d.take, Followers: []speaker.Follower{d.peers, d.ports}, Passed: d.passed,
-		Router: d.routers, Ring: d.bell.Ring,
+		Router: d.routers, Ring: d.bell.Ring, Rerouted: said.Ring,
 	}
 	if d.memory != nil {
 		d.node.Followers = append(d.node.Followers, d.memory)
@@ -241,11 +241,14 @@ func (d *daemon) facts(sp snapshot.Speaker) (r snapshot.Report, err error) {
 		r.Peers = append(r.Peers, p)
 	}
 	slices.SortFunc(r.Peers, func(a, b snapshot.PeerReport) int { return cmp.Compare(a.Node, b.Node) })
-	for _, b := range d.routers.States() {
+	sessions := d.routers.States()
+	for _, b := range sessions {
 		r.Routers = append(r.Routers, snapshot.RouterReport{
-			Peer: b.Name, Addr: b.Addr, State: b.State, Up: b.Up, Since: b.Since, ASN: b.PeerASN, Flaps: b.Flaps, Err: b.Err, Sent: b.Sent, BFD: b.BFD,
+			Peer: b.Name, Addr: b.Addr, State: b.State, Up: b.Up, Since: b.Since, ASN: b.PeerASN, Flaps: b.Flaps, Err: b.Err, Sent: b.Sent,
+			BFD: b.BFD, Offered: b.Offered,
 		})
 	}
+	r.Told = d.node.Known(sessions)
 	for _, a := range d.l2 {
 		for _, c := range a.Answers() {
 			r.Answers = append(r.Answers, snapshot.Answer{Addr: c.Addr, Link: c.Link, Since: c.Since})

@@ -10,6 +10,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:resource:scope=Cluster,path=speakerstatuses,shortName=speaker
 // +kubebuilder:printcolumn:name=Path,type=string,JSONPath=`.status.dataPath`,description="What steers on the node"
 // +kubebuilder:printcolumn:name=Peers,type=string,JSONPath=`.status.reached`,description="Speakers of other nodes that answer by BFD, of all"
+// +kubebuilder:printcolumn:name=Routers,type=string,JSONPath=`.status.established`,description="BGP sessions that are established, of all"
 // +kubebuilder:printcolumn:name=Announced,type=integer,JSONPath=`.status.announced`,description="Addresses that the node answers for"
 // +kubebuilder:printcolumn:name=Conflicts,type=integer,JSONPath=`.status.conflicted`,description="Addresses that another host has, too"
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
@@ -75,6 +76,12 @@ type SpeakerReport struct {
 	//
 	// +optional
 	Established string `json:"established,omitempty"`
+	// Told are the addresses that routers are told by sessions that are
+	// established: single ones, and ranges.
+	//
+	// +optional
+	// +listType=atomic
+	Told []string `json:"told,omitempty"`
 	// Announced is how many addresses the node answers for.
 	//
 	// +optional

@@ -696,6 +696,11 @@ func (in *SpeakerReport) DeepCopyInto(out *SpeakerReport) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.Told != nil {
+		in, out := &in.Told, &out.Told
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Addresses != nil {
 		in, out := &in.Addresses, &out.Addresses
 		*out = make([]AnnouncedAddress, len(*in))

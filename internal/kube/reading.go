@@ -20,16 +20,19 @@ import (
 )
 
 // A Reading is what assigning addresses depends on, as the API had it at one
-// time; one of traffic is also what announcing and steering depend on. What
-// people ask is answered from a Reading: nothing is watched for it.
+// time; one of traffic is also what announcing and steering depend on, and a whole
+// one has what speakers have reported, too. What people ask is answered from a
+// Reading: nothing is watched for it.
 type Reading struct {
 	Services   []corev1.Service
 	Namespaces []corev1.Namespace
 	Nodes      []corev1.Node
 	Pools      []v1alpha1.AddressPool
 	Claims     []v1alpha1.AddressClaim
+	Peers      []v1alpha1.BGPPeer
 	Slices     []discoveryv1.EndpointSlice // of traffic only
 	Speakers   []coordinationv1.Lease      // of traffic only
+	Reports    []snapshot.Report           // of a whole one only
 	// ServiceProxy is whether the speakers stand in for kube-proxy.
 	ServiceProxy bool
 }
@@ -58,8 +61,13 @@ func Read(ctx context.Context, c Clients) (Reading, error) {
 	if err := c.Herald.Get().Resource("addressclaims").Do(ctx).Into(&claims); err != nil {
 		return r, fmt.Errorf("listing AddressClaims: %w", err)
 	}
+	var peers v1alpha1.BGPPeerList
+	if err := c.Herald.Get().Resource("bgppeers").Do(ctx).Into(&peers); err != nil {
+		return r, fmt.Errorf("listing BGPPeers: %w", err)
+	}
 	return Reading{
-		Services: services.Items, Namespaces: namespaces.Items, Nodes: nodes.Items, Pools: pools.Items, Claims: claims.Items,
+		Services: services.Items, Namespaces: namespaces.Items, Nodes: nodes.Items,
+		Pools: pools.Items, Claims: claims.Items, Peers: peers.Items,
 	}, nil
 }
 
@@ -71,6 +79,16 @@ func ReadTraffic(ctx context.Context, c Clients, namespace string) (Reading, err
 		return r, err
 	}
 	err = r.addTraffic(ctx, c.Core, namespace)
+	return r, err
+}
+
+// ReadWhole is ReadTraffic, with what speakers have reported.
+func ReadWhole(ctx context.Context, c Clients, namespace string) (Reading, error) {
+	r, err := ReadTraffic(ctx, c, namespace)
+	if err != nil {
+		return r, err
+	}
+	r.Reports, err = ReadReports(ctx, c)
 	return r, err
 }
 
@@ -103,12 +121,12 @@ func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, er
 	source := newSource(informers{
 		services: reader(&corev1.Service{}), namespaces: reader(&corev1.Namespace{}), nodes: reader(&corev1.Node{}),
 		pools: reader(&v1alpha1.AddressPool{}), claims: reader(&v1alpha1.AddressClaim{}),
-		slices: reader(&discoveryv1.EndpointSlice{}),
+		slices: reader(&discoveryv1.EndpointSlice{}), peers: reader(&v1alpha1.BGPPeer{}),
 	}, o)
 	i := source.informers
 	for _, err := range []error{
 		fill(i.services, r.Services), fill(i.namespaces, r.Namespaces), fill(i.nodes, r.Nodes),
-		fill(i.pools, r.Pools), fill(i.claims, r.Claims),
+		fill(i.pools, r.Pools), fill(i.claims, r.Claims), fill(i.peers, r.Peers),
 	} {
 		if err != nil {
 			return snapshot.Snapshot{}, err
@@ -124,6 +142,7 @@ func (r Reading) Snapshot(classes Classes, now time.Time) (snapshot.Snapshot, er
 	s := source.take()
 	s.Now = now
 	s.Speakers, s.Lost = rollCall(r.Speakers)
+	s.Reports = r.Reports
 	return s, nil
 }
 

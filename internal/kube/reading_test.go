@@ -26,6 +26,7 @@ func reading(services ...string) Reading {
 			Spec:       v1alpha1.AddressPoolSpec{Addresses: []v1alpha1.AddressRange{"192.0.2.1-192.0.2.9"}},
 		}},
 		Nodes: []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}},
+		Peers: []v1alpha1.BGPPeer{{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: v1alpha1.BGPPeerSpec{MyASN: 65000, PeerASN: 65001, Address: "192.0.2.1"}}},
 	}
 	for _, name := range services {
 		r.Services = append(r.Services, *lb("ns", name))
@@ -39,7 +40,8 @@ func TestAReadingConvertsAsAWatchWould(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(s.Services) != 2 || s.Services[0].Key != "ns/a" || !s.Services[0].Served || len(s.Services[0].Pools) != 1 ||
-		len(s.Config.Pools) != 1 || len(s.Nodes) != 1 || !s.Now.Equal(time.Unix(7, 0)) {
+		len(s.Config.Pools) != 1 || len(s.Nodes) != 1 || !s.Now.Equal(time.Unix(7, 0)) ||
+		len(s.Config.Peers) != 1 || !slices.Equal(s.Nodes[0].Peers, []string{"tor"}) || s.Reports != nil {
 		t.Errorf("snapshot %+v", s)
 	}
 }

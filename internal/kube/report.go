@@ -18,6 +18,7 @@ import (
 	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/internal/loop"
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
 )
 
 const (
@@ -28,8 +29,8 @@ const (
 	reportResync = time.Minute
 	// reportPatience bounds one write.
 	reportPatience = 10 * time.Second
-	// reportMost is how many addresses, and how many conflicts, one may name: an
-	// object of the API has its limit, and 10,000 are a megabyte.
+	// reportMost is how many addresses, conflicts and ranges that are told one may
+	// name: an object of the API has its limit, and 10,000 are a megabyte.
 	reportMost = 10000
 
 	// peerUp is the state of a BFD session that is up.
@@ -176,6 +177,9 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 	if len(in.Routers) > 0 {
 		out.Established = fmt.Sprintf("%d/%d", sessions, len(in.Routers))
 	}
+	for _, r := range in.Told[:min(len(in.Told), reportMost)] {
+		out.Told = append(out.Told, r.String())
+	}
 	for _, a := range in.Answers[:min(len(in.Answers), reportMost)] {
 		out.Addresses = append(out.Addresses, v1alpha1.AnnouncedAddress{
 			Address: a.Addr.String(), Interface: a.Link, Since: metav1.NewMicroTime(a.Since.UTC().Truncate(time.Microsecond)),
@@ -195,10 +199,22 @@ func reportOf(in snapshot.Report) v1alpha1.SpeakerReport {
 func readReport(s *v1alpha1.SpeakerStatus) snapshot.Report {
 	out := snapshot.Report{Draining: s.Status.Draining, Speaker: snapshot.Speaker{Node: s.Name, DataPath: s.Status.DataPath, Lacks: s.Status.Lacks}}
 	for _, p := range s.Status.Peers {
-		out.Peers = append(out.Peers, snapshot.PeerReport{Node: p.Node, State: p.State, Up: p.State == peerUp, Deaf: p.Deaf})
+		out.Peers = append(out.Peers, snapshot.PeerReport{Node: p.Node, State: p.State, Up: p.State == peerUp, Deaf: p.Deaf, Err: p.Error})
 	}
 	for _, b := range s.Status.Routers {
-		out.Routers = append(out.Routers, snapshot.RouterReport{Peer: b.Peer, State: b.State, Up: b.State == established, Err: b.Error, Sent: int(b.Routes), BFD: b.BFD})
+		router := snapshot.RouterReport{
+			Peer: b.Peer, State: b.State, Up: b.State == established, Since: b.Since.Time, ASN: uint32(b.ASN), Flaps: int(b.Losses), Err: b.Error, Sent: int(b.Routes),
+			BFD: b.BFD,
+		}
+		if addr, err := netip.ParseAddr(b.Address); err == nil {
+			router.Addr = addr
+		}
+		out.Routers = append(out.Routers, router)
+	}
+	for _, text := range s.Status.Told {
+		if r, err := ipam.ParseRange(text); err == nil {
+			out.Told = append(out.Told, r)
+		}
 	}
 	for _, a := range s.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil {

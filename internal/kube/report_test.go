@@ -10,6 +10,7 @@ import (
 
 	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/ipam"
 	"github.com/herald-lb/herald/speaker/bfd"
 )
 
@@ -25,16 +26,18 @@ func TestAReportIsReadAsItWasWritten(t *testing.T) {
 			{Node: "n3", Addr: netip.MustParseAddr("192.0.2.13"), State: bfd.Down.String(), Since: at, Losses: 2, Err: "no answer"},
 			{Node: "n4", Addr: netip.MustParseAddr("192.0.2.14"), State: bfd.Init.String(), Deaf: true, Since: at, Err: "deaf"},
 		},
+		Told:      []ipam.Range{{First: addr, Last: addr.Next()}, {First: netip.MustParseAddr("2001:db8::1"), Last: netip.MustParseAddr("2001:db8::1")}},
 		Answers:   []snapshot.Answer{{Addr: addr, Link: "eth0", Since: at}},
 		Conflicts: []snapshot.Conflict{{Addr: addr.Next(), Link: "eth0", MAC: "02:00:00:00:00:66", Since: at.Truncate(time.Second)}},
 		Draining:  true,
 		Routers: []snapshot.RouterReport{
-			{Peer: "r1", Addr: addr, State: "established", Up: true, Since: at, ASN: 65001, Sent: 7, BFD: "up"},
-			{Peer: "r2", State: "idle", Since: at, Flaps: 3, Err: "nobody is there"},
+			{Peer: "r1", Addr: addr, State: "established", Up: true, Since: at.Truncate(time.Second), ASN: 65001, Sent: 7, BFD: "up"},
+			{Peer: "r2", State: "idle", Since: at.Truncate(time.Second), Flaps: 3, Err: "nobody is there"},
 		},
 	}
 	written := reportOf(said)
-	if written.Reached != "1/3" || written.Announced != 1 || written.Conflicted != 1 || written.Links[0].MAC != "02:00:00:00:00:01" {
+	if written.Reached != "1/3" || written.Announced != 1 || written.Conflicted != 1 || written.Links[0].MAC != "02:00:00:00:00:01" ||
+		len(written.Told) != 2 || written.Told[0] != "192.0.2.1-192.0.2.2" {
 		t.Errorf("written %+v", written)
 	}
 	if r := written.Routers; written.Established != "1/2" || r[0].Address != "192.0.2.1" || r[0].ASN != 65001 || r[1].Address != "" || r[1].Losses != 3 {
@@ -43,11 +46,12 @@ func TestAReportIsReadAsItWasWritten(t *testing.T) {
 	got := readReport(&v1alpha1.SpeakerStatus{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: written})
 	want := snapshot.Report{
 		Speaker:   snapshot.Speaker{Node: "n1", DataPath: "ipvs", Lacks: []string{"tunnels"}},
-		Peers:     []snapshot.PeerReport{{Node: "n2", State: "up", Up: true}, {Node: "n3", State: "down"}, {Node: "n4", State: "init", Deaf: true}},
+		Peers:     []snapshot.PeerReport{{Node: "n2", State: "up", Up: true}, {Node: "n3", State: "down", Err: "no answer"}, {Node: "n4", State: "init", Deaf: true, Err: "deaf"}},
+		Routers:   said.Routers,
+		Told:      said.Told,
 		Answers:   said.Answers,
 		Conflicts: said.Conflicts,
 		Draining:  true,
-		Routers:   []snapshot.RouterReport{{Peer: "r1", State: "established", Up: true, Sent: 7, BFD: "up"}, {Peer: "r2", State: "idle", Err: "nobody is there"}},
 	}
 	byValue := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 	if diff := cmp.Diff(want, got, byValue); diff != "" {

@@ -280,6 +280,9 @@ type Report struct {
 	Answers   []Answer       // by Addr, Link
 	Conflicts []Conflict     // by Addr, Link
 	Routers   []RouterReport // by Peer
+	// Told are the addresses that routers are told by sessions that are
+	// established, as ipam.Normalize leaves them.
+	Told []ipam.Range
 }
 
 // A RouterReport is a BGP session of a node.
@@ -294,6 +297,9 @@ type RouterReport struct {
 	Err   string // what went wrong last, or is wrong though it is up
 	Sent  int    // routes that the router was told
 	BFD   string // state of its BFD session; "" for none
+	// Offered is how many routes it would have told the node since the session
+	// began. For metrics only: it is not written.
+	Offered int
 }
 
 // A PeerReport is a BFD session with the speaker of another node.

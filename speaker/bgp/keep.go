@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/herald-lb/herald/speaker"
@@ -49,7 +50,7 @@ func (k *keeping) keep(ctx context.Context) error {
 // differs takes an order, and returns whether it ends the connection. Then it
 // is answered, for all else that is wanted is.
 func (k *keeping) differs(o order) bool {
-	changed := differ(o.want, k.want)
+	changed := o.want.Differs(k.want)
 	k.want = o.want
 	if changed {
 		o.done <- nil
@@ -100,6 +101,7 @@ func (k *keeping) rise() error {
 		return cmp.Or(context.Cause(k.relay.life), err)
 	}
 	k.came, k.restarted = true, false
+	k.edit(func(st *speaker.SessionState) { st.V4, st.V6 = k.tells(ipv4), k.tells(ipv6) })
 	k.edit(func(st *speaker.SessionState) { st.Local = k.local })
 	k.become("established", nil)
 	complaint := missing(families(k.want), k.hops, k.theirs)
@@ -111,6 +113,11 @@ func (k *keeping) rise() error {
 	}
 	log.Info("a BGP session is up")
 	return nil
+}
+
+// tells is whether the router is told routes of a family.
+func (k *keeping) tells(f family) bool {
+	return slices.Contains(families(k.want), f) && k.theirs.families[f] && k.hops[f].IsValid()
 }
 
 // tell tells the router what has changed, as far as it takes it.

@@ -226,10 +226,10 @@ func TestDiffer(t *testing.T) {
 	a := base("a", "192.0.2.1")
 	b := a
 	b.Routes, b.ConnectRetry, b.BFD = []speaker.Route{{Prefix: prefix("192.0.2.0/24")}}, time.Minute, speaker.BFD{Interval: time.Second}
-	if differ(a, b) {
+	if a.Differs(b) {
 		t.Error("other routes make another session")
 	}
-	if b.Password = "x"; !differ(a, b) {
+	if b.Password = "x"; !a.Differs(b) {
 		t.Error("another password makes no other session")
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"reflect"
 	"sync"
 	"time"
 
@@ -133,7 +132,7 @@ func (s *session) pause(ctx context.Context, wait time.Duration) bool {
 // take notes an order that there is no router to tell of, and returns whether
 // it makes another session.
 func (s *session) take(o order) bool {
-	changed := differ(o.want, s.want)
+	changed := o.want.Differs(s.want)
 	s.want = o.want
 	o.done <- nil
 	return changed
@@ -232,14 +231,6 @@ func (s *session) dial(ctx context.Context, w speaker.Session) (*net.TCPConn, er
 		}
 	})
 	return dial(ctx, w, addr)
-}
-
-// differ is whether two are other sessions, not only of other routes.
-func differ(a, b speaker.Session) bool {
-	a.Routes, b.Routes = nil, nil
-	a.BFD, b.BFD = speaker.BFD{}, speaker.BFD{} // is not seen on the wire of BGP
-	a.ConnectRetry, b.ConnectRetry = 0, 0
-	return !reflect.DeepEqual(a, b)
 }
 
 func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap() }
