@@ -13,7 +13,8 @@ import (
 // Trace returns the way of a new flow for people to read, one line for each
 // step: who takes it in, and what each server on its way does with it. It
 // arrives at the node via or, if that is "", where it has to: at the client's
-// own node if it is in the cluster, else at the one that announces the address.
+// own node if it is in the cluster, else at the one that announces the address, or
+// at the first of those that tell routers of it.
 //
 // The error says why nobody takes it in, or why Herald does not steer it. What
 // is refused on its way is no error.
@@ -52,9 +53,12 @@ func ingress(s snapshot.Snapshot, via string, f steer.Flow) (node, how string, e
 		return node, "arrives at " + node + ", whose address it is", nil
 	}
 	winner, nodes := Owner(s, addr)
+	tellers := tellersOf(s, addr)
 	switch {
 	case winner != "":
 		return winner, fmt.Sprintf("announced by %s, elected of %s", winner, strings.Join(nodes, " ")), nil
+	case len(tellers) > 0:
+		return tellers[0], fmt.Sprintf("told to routers by %s: as if they chose %s", strings.Join(tellers, " "), tellers[0]), nil
 	case len(s.Nodes) > 0 && !slices.ContainsFunc(s.Services, func(svc snapshot.Service) bool { return announces(&svc) && slices.Contains(svc.Addrs(), addr) }):
 		// It is not for announcing: any node knows whose address it is.
 		_, err := steer.Trace(s, anySteers(s), f)
@@ -66,6 +70,16 @@ func ingress(s snapshot.Snapshot, via string, f steer.Flow) (node, how string, e
 		return "", "", fmt.Errorf("%s is not announced on the segment: name the node that the flow arrives at", addr)
 	}
 	return "", "", fmt.Errorf("%s is announced by nobody: no node that may has a link into its subnet and a usable endpoint within reach", addr)
+}
+
+// tellersOf returns the nodes that mean to tell routers of addr, by name.
+func tellersOf(s snapshot.Snapshot, addr netip.Addr) (nodes []string) {
+	for _, t := range Tellings(s, addr) {
+		if t.Route.Prefix.IsValid() {
+			nodes = append(nodes, t.Node)
+		}
+	}
+	return slices.Compact(nodes)
 }
 
 // anySteers returns a node that steers, or "".

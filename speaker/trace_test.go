@@ -47,6 +47,15 @@ func TestTrace(t *testing.T) {
 			[]string{"error: 192.0.2.240 is announced by nobody: no node that may has a link into its subnet and a usable endpoint within reach"}},
 		{"what is not announced on layer 2 arrives anywhere", func(s *snapshot.Snapshot) { s.Config.Pools[0].Layer2.Enabled = false }, "", "", "",
 			[]string{"error: 192.0.2.240 is not announced on the segment: name the node that the flow arrives at"}},
+		{"what routers are told arrives at one of those who tell it", func(s *snapshot.Snapshot) {
+			told := routed()
+			s.Config = told.Config
+			for i := range s.Nodes {
+				s.Nodes[i].Peers, s.Nodes[i].Tells = told.Nodes[i].Peers, told.Nodes[i].Tells
+			}
+			s.Nodes[0].Tells, s.Services[0].Told = nil, told.Services[0].Told
+		}, "", "", "", []string{title, "told to routers by n2 n3: as if they chose n2",
+			"n2: front mh,mh-fallback,mh-port chooses n2 of 3, by tunnel to 192.0.2.2", onN2}},
 		{"an address of nobody", none, "", "", "192.0.2.9:80", []string{"error: 192.0.2.9 belongs to no Service"}},
 		{"a Service that is not Herald's", func(s *snapshot.Snapshot) { s.Services[0].Ours = false }, "", "", "",
 			[]string{"error: 192.0.2.240 is of ns/a, but not by Herald"}},

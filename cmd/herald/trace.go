@@ -55,7 +55,7 @@ connection that exists already stays where it is. Give the same --class,
 	classFlags(cmd, &f.classes)
 	cmd.Flags().StringVar(&f.namespace, "namespace", "herald-system", "namespace that Herald keeps its Leases in")
 	cmd.Flags().BoolVar(&f.proxy, "service-proxy", false, "the speakers stand in for kube-proxy, so that ClusterIPs, external IPs and node ports are Herald's, too")
-	cmd.Flags().StringVar(&f.via, "via", "", "node that the connection arrives at (default that of the client, else the one that announces the address)")
+	cmd.Flags().StringVar(&f.via, "via", "", "node that the connection arrives at (default that of the client, else the one that announces the address or tells routers of it)")
 	return cmd
 }
 
