@@ -102,8 +102,7 @@ func exhausted(p snapshot.PoolStatus) snapshot.Condition {
 func poolEvents(have, want snapshot.PoolStatus) []Event {
 	var out []Event
 	for _, now := range want.Conditions {
-		bad := now.Status != (now.Type == Ready)
-		if bad && now.Type != Overlap && !slices.Contains(have.Conditions, now) { // Ready tells of overlaps
+		if bad(now) && now.Type != Overlap && !slices.Contains(have.Conditions, now) { // Ready tells of overlaps
 			out = append(out, Event{Warning: true, Reason: now.Reason, Message: now.Message})
 		}
 	}

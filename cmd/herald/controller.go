@@ -76,7 +76,7 @@ func runController(ctx context.Context, c common, classes kube.Classes, identity
 	g.Go(func() error { return source.Run(ctx) })
 	g.Go(func() error { return h.serve(ctx) })
 	g.Go(func() error {
-		lease := kube.Leadership{Client: clients.Core, Namespace: c.namespace, Name: "herald-controller", Identity: identity, Log: log}
+		lease := kube.Leadership{Client: clients.Core, Namespace: c.namespace, Name: kube.ControllerLease, Identity: identity, Log: log}
 		return kube.Lead(ctx, lease, func(ctx context.Context) { assign(ctx, source, writer, bell, h, log) })
 	})
 	log.Info("controller started", "version", version, "identity", identity, "classes", classes.Names, "default-class", classes.Default)

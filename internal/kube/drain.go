@@ -9,9 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/herald-lb/herald/config/v1alpha1"
-	"github.com/herald-lb/herald/internal/snapshot"
 )
 
 // Drain has a node announce only what no other can, or takes that back.
@@ -57,17 +54,4 @@ func annotateObject(ctx context.Context, key string, text any, patch func(contex
 		return err
 	}
 	return patch(ctx, body)
-}
-
-// ReadReports returns what all speakers have reported last, by Node.
-func ReadReports(ctx context.Context, c Clients) ([]snapshot.Report, error) {
-	var list v1alpha1.SpeakerStatusList
-	if err := c.Herald.Get().Resource(speakerStatuses).Do(ctx).Into(&list); err != nil {
-		return nil, fmt.Errorf("listing SpeakerStatuses: %w", err)
-	}
-	all := make([]snapshot.Report, 0, len(list.Items))
-	for i := range list.Items {
-		all = append(all, readReport(&list.Items[i]))
-	}
-	return all, nil
 }

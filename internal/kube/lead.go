@@ -14,6 +14,9 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
+// ControllerLease is the name of the one that the leading controller holds.
+const ControllerLease = "herald-controller"
+
 // giveBackWithin is how long a stop waits for the API to take the Lease back.
 const giveBackWithin = 2 * time.Second
 

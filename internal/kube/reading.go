@@ -9,13 +9,16 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
+	"github.com/herald-lb/herald/controller"
 	"github.com/herald-lb/herald/internal/snapshot"
 )
 
@@ -113,6 +116,36 @@ func speakerLeases(ctx context.Context, core kubernetes.Interface, namespace str
 		return nil, fmt.Errorf("listing the Leases of speakers in namespace %s: %w", namespace, err)
 	}
 	return leases.Items, nil
+}
+
+// ReadLeader returns who leads the controllers whose Lease is in namespace.
+func ReadLeader(ctx context.Context, core kubernetes.Interface, namespace string) (controller.Leader, error) {
+	l, err := core.CoordinationV1().Leases(namespace).Get(ctx, ControllerLease, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return controller.Leader{}, nil
+	case err != nil:
+		return controller.Leader{}, fmt.Errorf("reading Lease %s/%s: %w", namespace, ControllerLease, err)
+	}
+	out := controller.Leader{Name: ptr.Deref(l.Spec.HolderIdentity, "")}
+	if l.Spec.RenewTime != nil {
+		out.Renewed = l.Spec.RenewTime.Time
+		out.Expires = out.Renewed.Add(time.Duration(ptr.Deref(l.Spec.LeaseDurationSeconds, 0)) * time.Second)
+	}
+	return out, nil
+}
+
+// ReadReports returns what all speakers have reported last, by Node.
+func ReadReports(ctx context.Context, c Clients) ([]snapshot.Report, error) {
+	var list v1alpha1.SpeakerStatusList
+	if err := c.Herald.Get().Resource(speakerStatuses).Do(ctx).Into(&list); err != nil {
+		return nil, fmt.Errorf("listing SpeakerStatuses: %w", err)
+	}
+	all := make([]snapshot.Report, 0, len(list.Items))
+	for i := range list.Items {
+		all = append(all, readReport(&list.Items[i]))
+	}
+	return all, nil
 }
 
 // Snapshot converts r as a Source would that has watched it.
