@@ -79,6 +79,19 @@ func TestExplainPool(t *testing.T) {
 	}
 }
 
+func TestTroublesAreThoseThatAreNew(t *testing.T) {
+	old := config.Problem{Object: "lan", Field: "spec.addresses[0]", Reason: config.Overlap, Detail: "belongs to an older pool"}
+	before := snapshot.Snapshot{Problems: []config.Problem{old}}
+	after := snapshot.Snapshot{
+		Problems:     []config.Problem{old},
+		PeerProblems: []config.Problem{{Object: "tor", Field: "spec.holdTime", Reason: config.Invalid, Detail: "1s is no hold time"}},
+	}
+	want := []string{"invalid  BGPPeer tor: spec.holdTime: 1s is no hold time"}
+	if diff := cmp.Diff(want, Troubles(before, after)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestForecastSaysWhoGetsAndWhoLoses(t *testing.T) {
 	before := cluster([]config.Pool{lan()}, svc("ns/a", 1, has("192.0.2.1")), svc("ns/b", 2, has("192.0.2.2")), svc("ns/c", 3, has("192.0.2.3")), svc("ns/d", 4))
 	after := cluster([]config.Pool{pool("lan", "192.0.2.1", "192.0.2.2")},

@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/ipam"
 )
@@ -45,7 +47,7 @@ func (o Outcome) String() string {
 // after instead of as before, once the controller has done all it has to do in
 // either. It runs the very Plan that the controller runs.
 func Forecast(before, after snapshot.Snapshot) []Outcome {
-	was, will := settle(before), settle(after)
+	was, will := ends(Settle(before)), ends(Settle(after))
 	owners := map[string]bool{}
 	for o := range was {
 		owners[o] = true
@@ -66,6 +68,22 @@ func Forecast(before, after snapshot.Snapshot) []Outcome {
 	return out
 }
 
+// Troubles says what of the configuration could not be used as written if the cluster
+// were as after, and can now or is not there.
+func Troubles(before, after snapshot.Snapshot) (out []string) {
+	for _, kind := range []struct {
+		name      string
+		was, will []config.Problem
+	}{{"AddressPool", before.Problems, after.Problems}, {"BGPPeer", before.PeerProblems, after.PeerProblems}} {
+		for _, p := range kind.will {
+			if !slices.Contains(kind.was, p) {
+				out = append(out, fmt.Sprintf("%-8s %s %s: %s: %s", strings.ToLower(p.Reason), kind.name, p.Object, p.Field, p.Detail))
+			}
+		}
+	}
+	return out
+}
+
 // An end is where one owner ends up.
 type end struct {
 	addrs   []netip.Addr
@@ -76,8 +94,9 @@ type end struct {
 // handed out by the next.
 const settleRounds = 20
 
-// settle plays passes until one has nothing to write.
-func settle(s snapshot.Snapshot) map[string]end {
+// Settle returns s as it is once the controller has done all it has to do: it plays
+// passes until one has nothing to write.
+func Settle(s snapshot.Snapshot) snapshot.Snapshot {
 	s.Services, s.Claims, s.Pools = slices.Clone(s.Services), slices.Clone(s.Claims), slices.Clone(s.Pools)
 	var m Memory
 	for range settleRounds {
@@ -88,6 +107,11 @@ func settle(s snapshot.Snapshot) map[string]end {
 		}
 		written(s, out)
 	}
+	return s
+}
+
+// ends returns where each owner is.
+func ends(s snapshot.Snapshot) map[string]end {
 	ends := map[string]end{}
 	for _, svc := range s.Services {
 		if svc.Served || len(svc.Conditions) > 0 {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/herald-lb/herald/controller"
 	"github.com/herald-lb/herald/internal/kube"
+	"github.com/herald-lb/herald/internal/snapshot"
+	"github.com/herald-lb/herald/speaker"
 )
 
 // errLoss says that somebody would lose an address.
@@ -25,6 +27,7 @@ var errLoss = errors.New("addresses would be lost")
 type planFlags struct {
 	person
 	classes    kube.Classes
+	namespace  string
 	files      []string
 	remove     bool
 	failOnLoss bool
@@ -34,11 +37,12 @@ func planCommand() *cobra.Command {
 	var f planFlags
 	cmd := &cobra.Command{
 		Use:   "plan -f FILE...",
-		Short: "Say what applying manifests would assign, move and release",
-		Long: `Says which addresses would be assigned, moved and released if the AddressPools,
-AddressClaims, Services and Namespaces in the files were applied; with --delete,
-if they were deleted. Nothing is changed: the API server is asked for a dry run,
-so that defaults and refusals are its own.
+		Short: "Say what applying manifests would assign, move and release, and tell routers",
+		Long: `Says which addresses would be assigned, moved and released, which BGP sessions
+opened, reset and ended, and what routers be told, if the AddressPools,
+AddressClaims, BGPPeers, Services and Namespaces in the files were applied; with
+--delete, if they were deleted. Nothing is changed: the API server is asked for a
+dry run, so that defaults and refusals are its own.
 
 Exit code: 0; 1 if the objects would be refused or something could not be read;
 with --fail-on-loss 2 if somebody would lose an address.`,
@@ -50,6 +54,7 @@ with --fail-on-loss 2 if somebody would lose an address.`,
 	f.person.flags(cmd)
 	classFlags(cmd, &f.classes)
 	flags := cmd.Flags()
+	flags.StringVar(&f.namespace, "namespace", "herald-system", "namespace that Herald keeps its Leases in")
 	flags.StringSliceVarP(&f.files, "filename", "f", nil, "file with manifests; - is standard input")
 	flags.BoolVar(&f.remove, "delete", false, "say what deleting the objects would do instead")
 	flags.BoolVar(&f.failOnLoss, "fail-on-loss", false, "exit with 2 if somebody would lose an address")
@@ -70,7 +75,11 @@ func runPlan(ctx context.Context, f planFlags, stdin io.Reader, out io.Writer) e
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	r, err := f.person.read(ctx)
+	clients, err := f.person.clients()
+	if err != nil {
+		return err
+	}
+	r, err := kube.ReadTraffic(ctx, clients, f.namespace)
 	if err != nil {
 		return err
 	}
@@ -91,12 +100,16 @@ func runPlan(ctx context.Context, f planFlags, stdin io.Reader, out io.Writer) e
 	if err != nil {
 		return err
 	}
-	return report(out, controller.Forecast(before, after), f.failOnLoss)
+	return report(out, before, after, f.failOnLoss)
 }
 
-// report prints outcomes, and says if there is a loss.
-func report(out io.Writer, outcomes []controller.Outcome, failOnLoss bool) error {
-	lost := 0
+// report prints what would differ, and says if an address would be lost.
+func report(out io.Writer, before, after snapshot.Snapshot, failOnLoss bool) error {
+	for _, trouble := range controller.Troubles(before, after) {
+		fmt.Fprintln(out, trouble)
+	}
+	before, after = controller.Settle(before), controller.Settle(after)
+	outcomes, lost := controller.Forecast(before, after), 0
 	for _, o := range outcomes {
 		fmt.Fprintln(out, o)
 		if o.Lost() {
@@ -105,6 +118,9 @@ func report(out io.Writer, outcomes []controller.Outcome, failOnLoss bool) error
 	}
 	if len(outcomes) == 0 {
 		fmt.Fprintln(out, "no address would change")
+	}
+	for _, o := range speaker.Outlooks(before, after) {
+		fmt.Fprintln(out, o)
 	}
 	if lost > 0 && failOnLoss {
 		return fmt.Errorf("%d owners: %w", lost, errLoss)

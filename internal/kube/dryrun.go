@@ -23,29 +23,32 @@ type DryRun struct {
 	Delete bool
 }
 
-// resources are the kinds that addresses depend on.
+// resources are the kinds that addresses depend on, and what routers are told.
 var resources = map[schema.GroupVersionKind]schema.GroupVersionResource{
 	{Version: "v1", Kind: "Service"}:               {Version: "v1", Resource: "services"},
 	{Version: "v1", Kind: "Namespace"}:             {Version: "v1", Resource: "namespaces"},
 	v1alpha1.GroupVersion.WithKind("AddressPool"):  v1alpha1.AddressPools,
 	v1alpha1.GroupVersion.WithKind("AddressClaim"): v1alpha1.AddressClaims,
+	v1alpha1.GroupVersion.WithKind("BGPPeer"):      v1alpha1.BGPPeers,
 }
+
+// clusterWide are those of resources that have no namespace.
+var clusterWide = []string{"namespaces", v1alpha1.AddressPools.Resource, v1alpha1.BGPPeers.Resource}
 
 // Run returns what r would be with objects applied, and notes about objects
 // that were passed over.
 func (d DryRun) Run(ctx context.Context, r Reading, objects []*unstructured.Unstructured) (Reading, []string, error) {
 	out := r
 	out.Services, out.Namespaces = slices.Clone(r.Services), slices.Clone(r.Namespaces)
-	out.Pools, out.Claims = slices.Clone(r.Pools), slices.Clone(r.Claims)
+	out.Pools, out.Claims, out.Peers = slices.Clone(r.Pools), slices.Clone(r.Claims), slices.Clone(r.Peers)
 	var notes []string
 	for _, o := range objects {
 		resource, ok := resources[o.GroupVersionKind()]
 		if !ok {
-			notes = append(notes, fmt.Sprintf("%s is passed over: no address depends on it", title(o)))
+			notes = append(notes, fmt.Sprintf("%s is passed over: no address and no route depends on it", title(o)))
 			continue
 		}
-		namespaced := resource.Resource != "namespaces" && resource != v1alpha1.AddressPools
-		if namespaced && o.GetNamespace() == "" {
+		if !slices.Contains(clusterWide, resource.Resource) && o.GetNamespace() == "" {
 			o.SetNamespace(metav1.NamespaceDefault)
 		}
 		if d.Delete {
@@ -109,6 +112,12 @@ func (r *Reading) put(o *unstructured.Unstructured) error {
 			return err
 		}
 		r.Pools = replace(r.Pools, p, func(p *v1alpha1.AddressPool) metav1.Object { return p })
+	case "BGPPeer":
+		var p v1alpha1.BGPPeer
+		if err := convert(o.Object, &p); err != nil {
+			return err
+		}
+		r.Peers = replace(r.Peers, p, func(p *v1alpha1.BGPPeer) metav1.Object { return p })
 	case "AddressClaim":
 		var c v1alpha1.AddressClaim
 		if err := convert(o.Object, &c); err != nil {
@@ -129,6 +138,8 @@ func (r *Reading) remove(o *unstructured.Unstructured) {
 		r.Services = slices.DeleteFunc(r.Services, func(s corev1.Service) bool { return gone(&s) })
 	case "AddressPool":
 		r.Pools = slices.DeleteFunc(r.Pools, func(p v1alpha1.AddressPool) bool { return gone(&p) })
+	case "BGPPeer":
+		r.Peers = slices.DeleteFunc(r.Peers, func(p v1alpha1.BGPPeer) bool { return gone(&p) })
 	case "AddressClaim":
 		r.Claims = slices.DeleteFunc(r.Claims, func(c v1alpha1.AddressClaim) bool { return gone(&c) })
 	case "Namespace":

@@ -58,8 +58,9 @@ func TestADeletionDryRunTakesAwayWhatItNames(t *testing.T) {
 	r := reading("a", "b")
 	got, notes, err := DryRun{Delete: true}.Run(t.Context(), r, []*unstructured.Unstructured{
 		object("v1", "Service", "ns", "a"), object("v1", "ConfigMap", "ns", "c"), object("herald-lb.io/v1alpha1", "AddressPool", "", "lan"),
+		object("herald-lb.io/v1alpha1", "BGPPeer", "", "tor"),
 	})
-	if err != nil || len(got.Services) != 1 || got.Services[0].Name != "b" || len(got.Pools) != 0 || len(notes) != 1 {
+	if err != nil || len(got.Services) != 1 || got.Services[0].Name != "b" || len(got.Pools) != 0 || len(got.Peers) != 0 || len(notes) != 1 {
 		t.Errorf("%d Services, %d pools, notes %q, %v", len(got.Services), len(got.Pools), notes, err)
 	}
 	if len(r.Services) != 2 || r.Services[0].Name != "a" {
@@ -83,6 +84,13 @@ func TestPuttingReplacesTheObjectOfItsName(t *testing.T) {
 	o.SetName("new")
 	if err := r.put(o); err != nil || len(r.Services) != 2 {
 		t.Errorf("%v: %d Services", err, len(r.Services))
+	}
+	peer := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "herald-lb.io/v1alpha1", "kind": "BGPPeer", "metadata": map[string]any{"name": "tor"},
+		"spec": map[string]any{"myASN": int64(65000), "internal": true, "address": "192.0.2.1"},
+	}}
+	if err := r.put(peer); err != nil || len(r.Peers) != 1 || !r.Peers[0].Spec.Internal {
+		t.Errorf("%v: %+v", err, r.Peers)
 	}
 }
 
