@@ -33,6 +33,16 @@ var (
 		[]string{"node"}, nil)
 	peerLossesDesc = prometheus.NewDesc("herald_peer_losses_total", "How often the BFD session with the speaker of another node was lost.",
 		[]string{"node"}, nil)
+	sessionDesc = prometheus.NewDesc("herald_bgp_session_up", "Whether the BGP session with the router of a BGPPeer is established.",
+		[]string{"peer"}, nil)
+	sessionSinceDesc = prometheus.NewDesc("herald_bgp_session_since_seconds", "When the BGP session came to the state that it is in, in seconds since 1970.",
+		[]string{"peer"}, nil)
+	sessionLossesDesc = prometheus.NewDesc("herald_bgp_session_losses_total", "How often the BGP session was lost.",
+		[]string{"peer"}, nil)
+	routesToldDesc = prometheus.NewDesc("herald_bgp_routes_told", "Routes that the router was told.",
+		[]string{"peer"}, nil)
+	routesOfferedDesc = prometheus.NewDesc("herald_bgp_routes_offered", "Routes that the router would tell this node, one that it repeats each time: all are refused.",
+		[]string{"peer"}, nil)
 	packetsDesc = prometheus.NewDesc("herald_layer2_packets_total", "Packets of ARP and neighbour discovery about addresses of Services, by what they were.",
 		[]string{"protocol", "kind"}, nil)
 )
@@ -45,7 +55,10 @@ type speakerMetrics struct {
 
 // Describe implements [prometheus.Collector].
 func (m speakerMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{announcedDesc, announcedSinceDesc, conflictDesc, peerDesc, peerLossesDesc, packetsDesc} {
+	for _, d := range []*prometheus.Desc{
+		announcedDesc, announcedSinceDesc, conflictDesc, peerDesc, peerLossesDesc, packetsDesc,
+		sessionDesc, sessionSinceDesc, sessionLossesDesc, routesToldDesc, routesOfferedDesc,
+	} {
 		to <- d
 	}
 }
@@ -80,11 +93,21 @@ func (m speakerMetrics) Collect(to chan<- prometheus.Metric) {
 		gauge(conflictDesc, 1, c.Addr.String(), c.Link, c.MAC, c.Node, strconv.FormatBool(c.Answered))
 	}
 	for _, p := range r.Peers {
-		up := 0.0
-		if p.Up {
-			up = 1
-		}
-		gauge(peerDesc, up, p.Node)
+		gauge(peerDesc, oneIf(p.Up), p.Node)
 		count(peerLossesDesc, uint64(p.Losses), p.Node)
 	}
+	for _, b := range r.Routers {
+		gauge(sessionDesc, oneIf(b.Up), b.Peer)
+		gauge(sessionSinceDesc, float64(b.Since.UnixMilli())/1000, b.Peer)
+		count(sessionLossesDesc, uint64(b.Flaps), b.Peer)
+		gauge(routesToldDesc, float64(b.Sent), b.Peer)
+		gauge(routesOfferedDesc, float64(b.Offered), b.Peer)
+	}
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -297,8 +297,8 @@ type RouterReport struct {
 	Err   string // what went wrong last, or is wrong though it is up
 	Sent  int    // routes that the router was told
 	BFD   string // state of its BFD session; "" for none
-	// Offered is how many routes it would have told the node since the session
-	// began. For metrics only: it is not written.
+	// Offered is how many routes it would tell the node, which refuses them. For
+	// metrics only: it is not written.
 	Offered int
 }
 
