@@ -53,6 +53,7 @@ type Reporter struct {
 	Log     *slog.Logger
 
 	written *v1alpha1.SpeakerReport // last; nil for none
+	at      time.Time               // when
 }
 
 // Run writes what changes, at most once a second, until ctx ends.
@@ -87,8 +88,8 @@ func (r *Reporter) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	next := reportOf(facts)
-	if r.written != nil && reflect.DeepEqual(*r.written, next) {
+	next, now := reportOf(facts), time.Now()
+	if r.written != nil && !worthWriting(*r.written, next, now.Sub(r.at)) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportPatience)
@@ -103,8 +104,30 @@ func (r *Reporter) report(ctx context.Context) error {
 		r.written = nil
 		return fmt.Errorf("writing SpeakerStatus %s: %w", r.Node, err)
 	}
-	r.written = &next
+	r.written, r.at = &next, now
 	return nil
+}
+
+// worthWriting is whether next has to be written over what was written some time
+// ago. A router that is away is dialled every few seconds: through which states that
+// goes can wait, and so can how often a session was lost that is back.
+func worthWriting(was, next v1alpha1.SpeakerReport, ago time.Duration) bool {
+	if ago < reportResync {
+		was.Routers, next.Routers = steady(was.Routers), steady(next.Routers)
+	}
+	return !reflect.DeepEqual(was, next)
+}
+
+// steady returns sessions without what changes while nothing else does.
+func steady(all []v1alpha1.SpeakerRouter) []v1alpha1.SpeakerRouter {
+	all = slices.Clone(all)
+	for i := range all {
+		all[i].Since, all[i].Losses = metav1.Time{}, 0
+		if all[i].State != established {
+			all[i].State = ""
+		}
+	}
+	return all
 }
 
 // create makes the object, owned by the Node so that it goes with it.

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,6 +57,39 @@ func TestAReportIsReadAsItWasWritten(t *testing.T) {
 	byValue := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Errorf("read (-want +got):\n%s", diff)
+	}
+}
+
+func TestAReportIsWrittenForWhatMatters(t *testing.T) {
+	was := v1alpha1.SpeakerReport{Routers: []v1alpha1.SpeakerRouter{
+		{Peer: "up", State: established, Since: metav1.Unix(10, 0), Routes: 3},
+		{Peer: "down", State: "connect", Since: metav1.Unix(10, 0), Error: "connection refused"},
+	}}
+	tests := []struct {
+		name string
+		edit func(up, down *v1alpha1.SpeakerRouter)
+		ago  time.Duration
+		want bool
+	}{
+		{"nothing new", func(_, _ *v1alpha1.SpeakerRouter) {}, time.Hour, false},
+		{"a router is dialled again", func(_, d *v1alpha1.SpeakerRouter) { d.State, d.Since = "idle", metav1.Unix(15, 0) }, time.Second, false},
+		{"and again, for long", func(_, d *v1alpha1.SpeakerRouter) { d.State, d.Since = "idle", metav1.Unix(15, 0) }, reportResync, true},
+		{"and fails in another way", func(_, d *v1alpha1.SpeakerRouter) { d.Error = "connection timed out" }, time.Second, true},
+		{"it answers", func(_, d *v1alpha1.SpeakerRouter) { d.State, d.Error = established, "" }, time.Second, true},
+		{"a session was lost and is back", func(u, _ *v1alpha1.SpeakerRouter) { u.Since, u.Losses = metav1.Unix(15, 0), 1 }, time.Second, false},
+		{"a session is lost", func(u, _ *v1alpha1.SpeakerRouter) { u.State, u.Losses, u.Routes = "idle", 1, 0 }, time.Second, true},
+		{"other routes", func(u, _ *v1alpha1.SpeakerRouter) { u.Routes = 4 }, time.Second, true},
+	}
+	for _, tt := range tests {
+		next := was
+		next.Routers = slices.Clone(was.Routers)
+		tt.edit(&next.Routers[0], &next.Routers[1])
+		if got := worthWriting(was, next, tt.ago); got != tt.want {
+			t.Errorf("%s, %s later: written %t, want %t", tt.name, tt.ago, got, tt.want)
+		}
+	}
+	if was.Routers[1].State != "connect" {
+		t.Error("what was written was edited")
 	}
 }
 

@@ -28,9 +28,10 @@ const markCondition = controller.AddressAssigned
 const (
 	// writers is how many writes are under way at once.
 	writers = 16
-	// poolsEvery is the least time between two writes of the statuses of
-	// pools, which change with every address that is assigned.
-	poolsEvery = time.Second
+	// ownEvery is the least time between two writes of the statuses of pools, which
+	// change with every address that is assigned, and of those of BGPPeers, which do
+	// with every session of any node.
+	ownEvery = time.Second
 	// errorsNamed is how many of the errors of one Sync are said in full: without
 	// the API there is one for each Service.
 	errorsNamed = 5
@@ -44,8 +45,7 @@ type StatusWriter struct {
 	Events  record.EventRecorder
 	Log     *slog.Logger
 
-	pooled time.Time   // when statuses of pools were last written
-	later  *time.Timer // rings when they may be again; nil until first needed
+	pools, peers pace // of their statuses
 }
 
 var _ controller.Writer = (*StatusWriter)(nil)
@@ -54,8 +54,11 @@ var _ controller.Writer = (*StatusWriter)(nil)
 // newest any more, or of an object that is gone, is dropped: the watch is about
 // to bring the news, and with it the next pass.
 func (w *StatusWriter) Sync(ctx context.Context, want controller.Statuses) error {
-	if len(want.Pools) > 0 && !w.poolsDue(time.Now()) {
+	if len(want.Pools) > 0 && !w.pools.due(time.Now(), w.Source.o.Ring) {
 		want.Pools = nil
+	}
+	if len(want.Peers) > 0 && !w.peers.due(time.Now(), w.Source.o.Ring) {
+		want.Peers = nil
 	}
 	var writes []func() error
 	for _, c := range want.Claims { // Services wait for them
@@ -78,22 +81,6 @@ func (w *StatusWriter) Sync(ctx context.Context, want controller.Statuses) error
 	}
 	_ = g.Wait() // every error is in errs
 	return some(errs)
-}
-
-// poolsDue reports whether the statuses of pools may be written now, and if so
-// notes that they were. If not, it rings when they may.
-func (w *StatusWriter) poolsDue(now time.Time) bool {
-	left := poolsEvery - now.Sub(w.pooled)
-	switch {
-	case left <= 0:
-		w.pooled = now
-		return true
-	case w.later == nil:
-		w.later = time.AfterFunc(left, w.Source.o.Ring)
-	default:
-		w.later.Reset(left)
-	}
-	return false
 }
 
 // some joins errs, and only counts those beyond the first few.

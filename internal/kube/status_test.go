@@ -216,23 +216,22 @@ func TestErrorsAreNamedUpToAPoint(t *testing.T) {
 	}
 }
 
-func TestPoolsAreWrittenOnceASecondAtMostAndInTheEnd(t *testing.T) {
+func TestWhatChangesAllTheTimeIsWrittenOnceASecondAtMostAndInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rings := make(chan time.Time, 99)
-		st := newStage("")
-		st.o.Ring = func() { rings <- time.Now() }
-		w := &StatusWriter{Source: st.Source}
+		ring := func() { rings <- time.Now() }
+		var p pace
 		start := time.Now()
 		var wrote []time.Duration
 		for range 25 { // a Service each 100 ms
-			if w.poolsDue(time.Now()) {
+			if p.due(time.Now(), ring) {
 				wrote = append(wrote, time.Since(start))
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
 		for len(wrote) < 4 { // then only the bell
 			<-rings
-			if w.poolsDue(time.Now()) {
+			if p.due(time.Now(), ring) {
 				wrote = append(wrote, time.Since(start))
 			}
 		}

@@ -1,0 +1,94 @@
+package controller
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/herald-lb/herald/config"
+	"github.com/herald-lb/herald/internal/snapshot"
+)
+
+func TestPeerStatuses(t *testing.T) {
+	// peered is a cluster of three nodes that should have a session with r1, of
+	// which n3 has no speaker.
+	peered := func(reports ...snapshot.Report) snapshot.Snapshot {
+		s := snapshot.Snapshot{Peers: []snapshot.PeerStatus{{Name: "r1"}}, Reports: append([]snapshot.Report{}, reports...)}
+		for i := range 3 {
+			s.Nodes = append(s.Nodes, snapshot.Node{Name: fmt.Sprintf("n%d", i+1), Peers: []string{"r1"}})
+		}
+		return s
+	}
+	refused := down("n2", "r1")
+	refused.Routers[0].Err = "connection refused"
+	tests := []struct {
+		name string
+		s    snapshot.Snapshot
+		edit func(*snapshot.Snapshot)
+		want string // established, status, reason, message, and the Event's type
+	}{
+		{"all are established", peered(telling("n1", "r1"), telling("n2", "r1")), nil,
+			"2/2 true Established all nodes that should have a session have one; Normal"},
+		{"one is not", peered(telling("n1", "r1"), refused), nil, "1/2 false NotEstablished n2: connection refused; Warning"},
+		{"one has not said anything", peered(telling("n1", "r1"), telling("n2", "r9")), nil,
+			"1/2 false NotEstablished n2 has not said anything of it yet; Warning"},
+		{"no node has a speaker", peered(), nil,
+			"0/0 false NoNodes no node with a speaker is selected: change spec.nodeSelector, or the labels of nodes; Warning"},
+		{"it cannot be read", peered(telling("n1", "r1")), func(s *snapshot.Snapshot) {
+			s.PeerProblems = []config.Problem{{Object: "r1", Field: "spec.holdTime", Detail: "1s is no hold time"}}
+		}, "1/1 false Invalid spec.holdTime: 1s is no hold time; Warning"},
+		{"nobody was asked", peered(), func(s *snapshot.Snapshot) { s.Reports = nil }, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.edit != nil {
+				tt.edit(&tt.s)
+			}
+			out := peerStatuses(tt.s)
+			got := ""
+			for _, p := range out {
+				c := p.Conditions[0]
+				got = fmt.Sprintf("%s %t %s %s; %s", p.Established, c.Status, c.Reason, c.Message, map[bool]string{true: "Warning", false: "Normal"}[p.Events[0].Warning])
+			}
+			if got != tt.want {
+				t.Fatalf("got  %s\nwant %s", got, tt.want)
+			}
+			if len(out) == 0 {
+				return
+			}
+			tt.s.Peers[0] = out[0].PeerStatus
+			if again := peerStatuses(tt.s); len(again) != 0 {
+				t.Errorf("once written it is written again: %+v", again)
+			}
+		})
+	}
+}
+
+// Another node that is not established is another message, and no other verdict.
+func TestAnEventIsForAnotherVerdictOnly(t *testing.T) {
+	s := snapshot.Snapshot{
+		Peers: []snapshot.PeerStatus{{Name: "r1"}},
+		Nodes: []snapshot.Node{{Name: "n1", Peers: []string{"r1"}}, {Name: "n2", Peers: []string{"r1"}}},
+	}
+	events := func(reports ...snapshot.Report) int {
+		s.Reports = reports
+		n := 0
+		for _, p := range peerStatuses(s) {
+			s.Peers[0] = p.PeerStatus
+			n += len(p.Events)
+		}
+		return n
+	}
+	for i, step := range []struct {
+		reports []snapshot.Report
+		want    int
+	}{
+		{[]snapshot.Report{down("n1", "r1"), telling("n2", "r1")}, 1},
+		{[]snapshot.Report{down("n1", "r1"), down("n2", "r1")}, 0},
+		{[]snapshot.Report{telling("n1", "r1"), down("n2", "r1")}, 0},
+		{[]snapshot.Report{telling("n1", "r1"), telling("n2", "r1")}, 1},
+	} {
+		if got := events(step.reports...); got != step.want {
+			t.Errorf("step %d: %d Events, want %d", i+1, got, step.want)
+		}
+	}
+}
