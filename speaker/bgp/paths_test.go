@@ -222,6 +222,22 @@ func TestInvalidSessionStaysAsItWas(t *testing.T) {
 	}
 }
 
+// A session that cannot be as it is wanted is seen, and so is what is wrong with it.
+func TestWhatIsRefusedIsShown(t *testing.T) {
+	s := New(Options{})
+	bad := base("bad", "192.0.2.1")
+	bad.Password = strings.Repeat("x", 99)
+	if err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{bad}}); err == nil {
+		t.Error("a password that is too long is no error")
+	}
+	if got := s.States(); len(got) != 1 || got[0].Name != "bad" || got[0].Up || !strings.Contains(got[0].Err, "longer than 80 bytes") {
+		t.Errorf("states %+v", got)
+	}
+	if err := s.Sync(t.Context(), speaker.Routing{}); err != nil || len(s.States()) != 0 {
+		t.Errorf("without it: %v, states %+v", err, s.States())
+	}
+}
+
 func TestDiffer(t *testing.T) {
 	a := base("a", "192.0.2.1")
 	b := a

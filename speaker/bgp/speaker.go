@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 
@@ -28,7 +29,8 @@ type Speaker struct {
 	mu       sync.Mutex
 	want     map[string]speaker.Session // by name; what Run begins with
 	sessions map[string]*kept
-	run      context.Context // of Run; nil before it
+	refused  map[string]error // what of the last Sync cannot be done, by name
+	run      context.Context  // of Run; nil before it
 	ended    bool
 	running  sync.WaitGroup
 }
@@ -92,6 +94,7 @@ func (s *Speaker) open(w speaker.Session) {
 // Run, it only checks and notes what is wanted.
 func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
 	next, errs := valid(want)
+	s.refuse(maps.Clone(errs))
 	waits := s.adopt(next, errs)
 	var mu sync.Mutex // of errs
 	var waiting sync.WaitGroup
@@ -106,6 +109,17 @@ func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
 	}
 	waiting.Wait()
 	return join(errs)
+}
+
+// refuse notes which sessions cannot be as they are wanted.
+func (s *Speaker) refuse(errs map[string]error) {
+	s.mu.Lock()
+	was := s.refused
+	s.refused = errs
+	s.mu.Unlock()
+	if len(was)+len(errs) > 0 {
+		s.changed()
+	}
 }
 
 // adopt makes the sessions those of next, and leaves those that errs names as
@@ -170,13 +184,18 @@ func (k *kept) order(w speaker.Session) func(context.Context) error {
 	}
 }
 
-// States implements [speaker.Router].
+// States implements [speaker.Router]. A session that was refused is one that is idle.
 func (s *Speaker) States() []speaker.SessionState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	states := make([]speaker.SessionState, 0, len(s.sessions))
 	for _, k := range s.sessions {
 		states = append(states, k.show())
+	}
+	for name, err := range s.refused {
+		if s.sessions[name] == nil {
+			states = append(states, speaker.SessionState{Name: name, State: "idle", Err: err.Error()})
+		}
 	}
 	slices.SortFunc(states, func(a, b speaker.SessionState) int { return cmp.Compare(a.Name, b.Name) })
 	return states
