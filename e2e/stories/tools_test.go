@@ -7,20 +7,26 @@ import (
 	"github.com/herald-lb/herald/e2e/lab"
 )
 
+// heraldSays runs herald, which has to exit with code and to say all of want.
+func heraldSays(t *testing.T, l *lab.Lab, stdin string, code int, want []string, args ...string) {
+	t.Helper()
+	out, got := l.Herald(stdin, args...)
+	if got != code {
+		t.Errorf("herald %v: exit code %d, want %d", args, got, code)
+	}
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			t.Errorf("herald %v does not say %q:\n%s", args, w, out)
+		}
+	}
+}
+
 // People ask before and after: the answers are those of the controller's own plan.
 func TestPeopleAreToldWhyAndWhatWouldBe(t *testing.T) {
 	l := lab.Start(t, lab.Options{NoNodes: true})
 	says := func(stdin string, code int, want []string, args ...string) {
 		t.Helper()
-		out, got := l.Herald(stdin, args...)
-		if got != code {
-			t.Errorf("herald %v: exit code %d, want %d", args, got, code)
-		}
-		for _, w := range want {
-			if !strings.Contains(out, w) {
-				t.Errorf("herald %v does not say %q:\n%s", args, w, out)
-			}
-		}
+		heraldSays(t, l, stdin, code, want, args...)
 	}
 	web := l.Namespace + "/web"
 	l.Apply(service{name: "web"}.String())
@@ -44,4 +50,5 @@ func TestPeopleAreToldWhyAndWhatWouldBe(t *testing.T) {
 	says(gone, 2, []string{"releases " + web + ": 192.168.50.200"}, "plan", "--delete", "--fail-on-loss", "-f", "-")
 	says(pool("bad", "192.168.50.300"), 1, []string{"spec.addresses[0]"}, "plan", "-f", "-")
 	says("", 1, []string{"there is no pool nowhere"}, "explain", "pool", "nowhere")
+	says("", 0, []string{" leads", "1 served, 0 of them without an address", "lan   IPv4    2      1         1"}, "status")
 }
