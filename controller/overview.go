@@ -27,7 +27,7 @@ func Overview(s snapshot.Snapshot, l Leader) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "controller  %s\nservices    %s\n", l.words(s.Now), countServices(s))
 	for _, t := range []table{
-		poolTable(s), speakerTable(s), sessionTable(s), conflictTable(s), quarantineTable(s), conditionTable(s),
+		poolTable(s), speakerTable(s), lackTable(s), sessionTable(s), conflictTable(s), quarantineTable(s), conditionTable(s),
 	} {
 		t.write(&b)
 	}
@@ -192,10 +192,23 @@ func speakerProblems(s snapshot.Snapshot, r snapshot.Report) (problems []string)
 			problems = append(problems, fmt.Sprintf("it does not reach %s: %s", p.Node, cmp.Or(p.Err, p.State)))
 		}
 	}
-	if len(r.Lacks) > 0 {
-		problems = append(problems, "it lacks "+strings.Join(r.Lacks, ", "))
-	}
 	return problems
+}
+
+// lackTable lists why nodes cannot steer as well as others can, which is mostly the
+// same for all.
+func lackTable(s snapshot.Snapshot) table {
+	t := table{title: "what nodes lack", head: []string{"NODES", "LACK"}}
+	var lacks missing
+	for _, r := range everySpeaker(s) {
+		for _, lack := range r.Lacks {
+			lacks.add(r.Node, lack)
+		}
+	}
+	for _, lack := range lacks.words {
+		t.add(false, someOf(lacks.nodes[lack], ", "), lack)
+	}
+	return t
 }
 
 func sessionTable(s snapshot.Snapshot) table {

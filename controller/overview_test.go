@@ -56,8 +56,12 @@ pools
 speakers
   NODE  PATH  ANSWERS  TELLS  REACHES  ROUTERS  PROBLEMS
   n1    ipvs  1        2      1/2      1/1      it does not reach n3: no answer
-  n2    nft   0        0      1/1      0/1      it is stopping; the node is drained; it lacks tunnels
+  n2    nft   0        0      1/1      0/1      it is stopping; the node is drained
   n3    ipvs  0        0      0/0      0/0      it is silent
+
+what nodes lack
+  NODES  LACK
+  n2     tunnels
 
 BGP sessions
   PEER  NODE  STATE        FOR  BFD  ROUTES  AS     LOSSES  ERROR

@@ -13,6 +13,7 @@ import (
 const (
 	Established    = "Established"    // every node that should have a session has one
 	NotEstablished = "NotEstablished" // some have none
+	Opening        = "Opening"        // some have none yet, and nothing has gone wrong
 	NoNodes        = "NoNodes"        // no node that has a speaker is selected
 )
 
@@ -40,7 +41,7 @@ func peerStatuses(s snapshot.Snapshot) (out []PeerStatus) {
 		same := func(c snapshot.Condition) bool {
 			return c.Type == Ready && c.Status == ready.Status && c.Reason == ready.Reason
 		}
-		if !slices.ContainsFunc(have.Conditions, same) {
+		if ready.Reason != Opening && !slices.ContainsFunc(have.Conditions, same) {
 			status.Events = []Event{{Warning: !ready.Status, Reason: ready.Reason, Message: ready.Message}}
 		}
 		out = append(out, status)
@@ -51,7 +52,7 @@ func peerStatuses(s snapshot.Snapshot) (out []PeerStatus) {
 // peerReady sums up the sessions of all nodes with a peer.
 func peerReady(name string, s snapshot.Snapshot) (established string, ready snapshot.Condition) {
 	up, all := 0, 0
-	var missing []string
+	var failed, opening missing
 	for _, n := range s.Nodes {
 		if _, ok := slices.BinarySearch(n.Peers, name); !ok {
 			continue
@@ -63,29 +64,63 @@ func peerReady(name string, s snapshot.Snapshot) (established string, ready snap
 		all++
 		switch session, ok := routerOf(s.Reports[i], name); {
 		case !ok:
-			missing = append(missing, n.Name+" has not said anything of it yet")
-		case !session.Up:
-			missing = append(missing, fmt.Sprintf("%s: %s", n.Name, session.Err))
-		default:
+			opening.add(n.Name, "nothing was said of it yet")
+		case session.Up:
 			up++
+		case session.Err == "":
+			opening.add(n.Name, "it is being opened")
+		default:
+			failed.add(n.Name, session.Err)
 		}
 	}
 	established = fmt.Sprintf("%d/%d", up, all)
+	ready = snapshot.Condition{Type: Ready}
+	switch words := problemsOf(name, s.PeerProblems); {
+	case words != "":
+		ready.Reason, ready.Message = config.Invalid, words
+	case all == 0:
+		ready.Reason, ready.Message = NoNodes, "no node with a speaker is selected: change spec.nodeSelector, or the labels of nodes"
+	case len(failed.words) > 0:
+		ready.Reason, ready.Message = NotEstablished, someOf(append(failed.lines(), opening.lines()...), "; ")
+	case len(opening.words) > 0:
+		ready.Reason, ready.Message = Opening, someOf(opening.lines(), "; ")
+	default:
+		ready.Status, ready.Reason, ready.Message = true, Established, "all nodes that should have a session have one"
+	}
+	return established, ready
+}
+
+func problemsOf(peer string, all []config.Problem) string {
 	var words []string
-	for _, p := range s.PeerProblems {
-		if p.Object == name {
+	for _, p := range all {
+		if p.Object == peer {
 			words = append(words, p.Field+": "+p.Detail)
 		}
 	}
-	switch {
-	case len(words) > 0:
-		return established, snapshot.Condition{Type: Ready, Reason: config.Invalid, Message: strings.Join(words, "; ")}
-	case all == 0:
-		return established, snapshot.Condition{Type: Ready, Reason: NoNodes, Message: "no node with a speaker is selected: change spec.nodeSelector, or the labels of nodes"}
-	case len(missing) > 0:
-		return established, snapshot.Condition{Type: Ready, Reason: NotEstablished, Message: someOf(missing)}
+	return strings.Join(words, "; ")
+}
+
+// missing are the nodes that do not have something, by why not.
+type missing struct {
+	words []string // each once
+	nodes map[string][]string
+}
+
+func (m *missing) add(node, why string) {
+	if m.nodes == nil {
+		m.nodes = map[string][]string{}
 	}
-	return established, snapshot.Condition{Type: Ready, Status: true, Reason: Established, Message: "all nodes that should have a session have one"}
+	if m.nodes[why] == nil {
+		m.words = append(m.words, why)
+	}
+	m.nodes[why] = append(m.nodes[why], node)
+}
+
+func (m *missing) lines() (lines []string) {
+	for _, why := range m.words {
+		lines = append(lines, someOf(m.nodes[why], ", ")+": "+why)
+	}
+	return lines
 }
 
 func routerOf(r snapshot.Report, peer string) (snapshot.RouterReport, bool) {
@@ -97,10 +132,10 @@ func routerOf(r snapshot.Report, peer string) (snapshot.RouterReport, bool) {
 }
 
 // someOf names a few of many.
-func someOf(words []string) string {
+func someOf(words []string, between string) string {
 	const few = 5
 	if more := len(words) - few; more > 0 {
-		return fmt.Sprintf("%s; and %d more", strings.Join(words[:few], "; "), more)
+		return fmt.Sprintf("%s%sand %d more", strings.Join(words[:few], between), between, more)
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(words, between)
 }

@@ -18,8 +18,11 @@ func TestPeerStatuses(t *testing.T) {
 		}
 		return s
 	}
-	refused := down("n2", "r1")
-	refused.Routers[0].Err = "connection refused"
+	refused := func(node string) snapshot.Report {
+		r := down(node, "r1")
+		r.Routers[0].Err = "connection refused"
+		return r
+	}
 	tests := []struct {
 		name string
 		s    snapshot.Snapshot
@@ -28,9 +31,13 @@ func TestPeerStatuses(t *testing.T) {
 	}{
 		{"all are established", peered(telling("n1", "r1"), telling("n2", "r1")), nil,
 			"2/2 true Established all nodes that should have a session have one; Normal"},
-		{"one is not", peered(telling("n1", "r1"), refused), nil, "1/2 false NotEstablished n2: connection refused; Warning"},
+		{"one is not", peered(telling("n1", "r1"), refused("n2")), nil, "1/2 false NotEstablished n2: connection refused; Warning"},
+		{"none is, for the same reason", peered(refused("n1"), refused("n2")), nil, "0/2 false NotEstablished n1, n2: connection refused; Warning"},
+		{"one is not, and another is not there yet", peered(down("n1", "r1"), refused("n2")), nil,
+			"0/2 false NotEstablished n2: connection refused; n1: it is being opened; Warning"},
 		{"one has not said anything", peered(telling("n1", "r1"), telling("n2", "r9")), nil,
-			"1/2 false NotEstablished n2 has not said anything of it yet; Warning"},
+			"1/2 false Opening n2: nothing was said of it yet; no Event"},
+		{"one has only begun", peered(telling("n1", "r1"), down("n2", "r1")), nil, "1/2 false Opening n2: it is being opened; no Event"},
 		{"no node has a speaker", peered(), nil,
 			"0/0 false NoNodes no node with a speaker is selected: change spec.nodeSelector, or the labels of nodes; Warning"},
 		{"it cannot be read", peered(telling("n1", "r1")), func(s *snapshot.Snapshot) {
@@ -46,8 +53,11 @@ func TestPeerStatuses(t *testing.T) {
 			out := peerStatuses(tt.s)
 			got := ""
 			for _, p := range out {
-				c := p.Conditions[0]
-				got = fmt.Sprintf("%s %t %s %s; %s", p.Established, c.Status, c.Reason, c.Message, map[bool]string{true: "Warning", false: "Normal"}[p.Events[0].Warning])
+				c, event := p.Conditions[0], "no Event"
+				if len(p.Events) > 0 {
+					event = map[bool]string{true: "Warning", false: "Normal"}[p.Events[0].Warning]
+				}
+				got = fmt.Sprintf("%s %t %s %s; %s", p.Established, c.Status, c.Reason, c.Message, event)
 			}
 			if got != tt.want {
 				t.Fatalf("got  %s\nwant %s", got, tt.want)
@@ -63,32 +73,39 @@ func TestPeerStatuses(t *testing.T) {
 	}
 }
 
-// Another node that is not established is another message, and no other verdict.
+// Another node that is not established is another message, and no other verdict; nor
+// is a session that is only being opened.
 func TestAnEventIsForAnotherVerdictOnly(t *testing.T) {
 	s := snapshot.Snapshot{
 		Peers: []snapshot.PeerStatus{{Name: "r1"}},
 		Nodes: []snapshot.Node{{Name: "n1", Peers: []string{"r1"}}, {Name: "n2", Peers: []string{"r1"}}},
 	}
-	events := func(reports ...snapshot.Report) int {
-		s.Reports = reports
-		n := 0
+	const up, opening, failed = 0, 1, 2
+	for i, step := range []struct {
+		n1, n2 int
+		want   string
+	}{
+		{opening, opening, ""}, {failed, up, NotEstablished}, {failed, failed, ""}, {up, failed, ""}, {up, up, Established},
+		{opening, up, ""}, {up, up, Established},
+	} {
+		s.Reports = nil
+		for node, state := range map[string]int{"n1": step.n1, "n2": step.n2} {
+			r := down(node, "r1")
+			r.Routers[0].Up = state == up
+			if state == failed {
+				r.Routers[0].Err = "connection refused"
+			}
+			s.Reports = append(s.Reports, r)
+		}
+		got := ""
 		for _, p := range peerStatuses(s) {
 			s.Peers[0] = p.PeerStatus
-			n += len(p.Events)
+			for _, e := range p.Events {
+				got += e.Reason
+			}
 		}
-		return n
-	}
-	for i, step := range []struct {
-		reports []snapshot.Report
-		want    int
-	}{
-		{[]snapshot.Report{down("n1", "r1"), telling("n2", "r1")}, 1},
-		{[]snapshot.Report{down("n1", "r1"), down("n2", "r1")}, 0},
-		{[]snapshot.Report{telling("n1", "r1"), down("n2", "r1")}, 0},
-		{[]snapshot.Report{telling("n1", "r1"), telling("n2", "r1")}, 1},
-	} {
-		if got := events(step.reports...); got != step.want {
-			t.Errorf("step %d: %d Events, want %d", i+1, got, step.want)
+		if got != step.want {
+			t.Errorf("step %d: Event %q, want %q", i+1, got, step.want)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func TestPeopleSeeWhatRoutersAreTold(t *testing.T) {
 	l.Apply(strings.Replace(peer, fmt.Sprintf("peerASN: %d", lab.RouterASN), "peerASN: 65099", 1))
 	l.Eventually("the peer says so", func() error {
 		said, err := l.Object("bgppeers", "router")
-		if err == nil && (!strings.Contains(said, `"established":"0/3"`) || !strings.Contains(said, `"reason":"NotEstablished"`) || strings.Count(said, wrong) != 3) {
+		if err == nil && (!strings.Contains(said, `"established":"0/3"`) || !strings.Contains(said, `"reason":"NotEstablished"`) || !strings.Contains(said, all+": "+wrong)) {
 			err = errors.New(said)
 		}
 		return err
