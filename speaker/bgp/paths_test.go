@@ -3,6 +3,7 @@ package bgp
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -235,6 +236,26 @@ func TestWhatIsRefusedIsShown(t *testing.T) {
 	}
 	if err := s.Sync(t.Context(), speaker.Routing{}); err != nil || len(s.States()) != 0 {
 		t.Errorf("without it: %v, states %+v", err, s.States())
+	}
+}
+
+// A router that closes connections without a word is still angry for the same reason.
+func TestWhatWasWrongIsRemembered(t *testing.T) {
+	s := newSession(base("a", "192.0.2.1"), slog.New(slog.DiscardHandler), func() {})
+	wrong := errors.New("the router says it is AS 1")
+	const after = "the router says it is AS 1; since then it closes each connection at once"
+	for i, step := range []struct {
+		came bool
+		err  error
+		want string
+	}{
+		{false, errMute, errMute.Error()}, {false, wrong, wrong.Error()}, {false, errMute, after}, {false, errMute, after},
+		{true, errors.New("lost"), "lost"}, {false, errMute, errMute.Error()},
+		{false, wrong, wrong.Error()}, {false, errChanged, errChanged.Error()}, {false, errMute, errMute.Error()},
+	} {
+		if got := s.remember(step.came, step.err).Error(); got != step.want {
+			t.Errorf("step %d: %q, want %q", i+1, got, step.want)
+		}
 	}
 }
 

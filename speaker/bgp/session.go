@@ -3,6 +3,7 @@ package bgp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -24,8 +25,9 @@ type session struct {
 	stopped chan struct{} // closed once run has ended
 
 	want      speaker.Session
-	restarted bool // whether routers are to be told that we come back from a restart
-	failed    int  // connections in a row that did not come up
+	restarted bool  // whether routers are to be told that we come back from a restart
+	failed    int   // connections in a row that did not come up
+	quarrel   error // why the last one did not, as far as the router has spoken
 
 	mu    sync.Mutex
 	state speaker.SessionState
@@ -146,6 +148,7 @@ func (s *session) connect(ctx context.Context) (bool, error) {
 	}
 	conn, err := s.reach(ctx)
 	if err != nil {
+		s.quarrel = nil
 		return false, err
 	}
 	core, err := newCore(ctx, s.want, s.log)
@@ -163,7 +166,23 @@ func (s *session) connect(ctx context.Context) (bool, error) {
 	if n, ours := lastWords(why); ours && !s.silent(why) {
 		r.say(n)
 	}
-	return k.came, r.close(why)
+	return k.came, s.remember(k.came, r.close(why))
+}
+
+// remember returns err or, if the router does not say anything any more, what was
+// wrong when it still did: after a quarrel some close each connection at once, for
+// minutes, and that they do says nothing.
+func (s *session) remember(came bool, err error) error {
+	_, ours := lastWords(err)
+	switch {
+	case errors.Is(err, errMute) && s.quarrel != nil:
+		return fmt.Errorf("%w; since then it closes each connection at once", s.quarrel)
+	case came || ours || errors.Is(err, errMute):
+		s.quarrel = nil
+	default:
+		s.quarrel = err
+	}
+	return err
 }
 
 // silent is whether the router is not to be told that we go: it keeps our

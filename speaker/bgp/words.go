@@ -158,13 +158,16 @@ func stranger(o open, w speaker.Session) (notification, error) {
 	return notification{}, nil
 }
 
+// errMute is a router that says nothing at all.
+var errMute = errors.New("the router closed the connection before it said who it is: " + unknown)
+
 // lost says why a connection that was there is not any more.
 func lost(err error, opened bool) error {
 	switch {
 	case errors.Is(err, errHeader):
 		return errors.New("what came from the router is not BGP: is it the right port?")
 	case !opened && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		return errors.New("the router closed the connection before it said who it is: " + unknown)
+		return errMute
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the router closed the connection: it was stopped, or restarts")
 	case errors.Is(err, syscall.ECONNRESET):
