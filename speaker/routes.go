@@ -92,6 +92,9 @@ func (p *routePlan) sessions(s snapshot.Snapshot) {
 	}
 }
 
+// longestPassword is that of the kernel (TCP_MD5SIG_MAXKEYLEN), in bytes.
+const longestPassword = 80
+
 // session returns the one of a node with a peer, without routes.
 func session(p config.Peer, node snapshot.Node, password string) Session {
 	s := Session{
@@ -101,8 +104,12 @@ func session(p config.Peer, node snapshot.Node, password string) Session {
 		Hops: 1, TTLSecurity: p.TTLSecurity, GracefulRestart: p.GracefulRestart, V4: p.V4, V6: p.V6,
 		BFD: BFD{Interval: p.BFDInterval, Multiplier: p.BFDMultiplier},
 	}
-	if p.Secret != "" && password == "" {
+	switch {
+	case p.Secret == "":
+	case password == "":
 		s.Hold = fmt.Sprintf("there is no Secret %s with a key %s in Herald's namespace: make it, or correct spec.passwordSecretRef", p.Secret, p.SecretKey)
+	case len(password) > longestPassword:
+		s.Hold, s.Password = fmt.Sprintf("key %s of Secret %s is longer than %d bytes: TCP-MD5 takes no more, here and on the router", p.SecretKey, p.Secret, longestPassword), ""
 	}
 	switch {
 	case p.External:

@@ -201,6 +201,10 @@ func TestSessionsAreThoseOfTheNode(t *testing.T) {
 	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; r.Hold != "" {
 		t.Errorf("r2 has its password, and is not opened: %s", r.Hold)
 	}
+	s.Passwords = map[string]string{"r2": strings.Repeat("x", 81)}
+	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; !strings.Contains(r.Hold, "longer than 80 bytes") || r.Password != "" {
+		t.Errorf("r2 has a password that no kernel takes, and is opened: %q", r.Hold)
+	}
 	s.Passwords = nil
 	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; !strings.Contains(r.Hold, "no Secret bgp with a key password") {
 		t.Errorf("r2 has no password, and is opened: %q", r.Hold)
