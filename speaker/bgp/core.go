@@ -36,6 +36,7 @@ type core struct {
 	last   atomic.Int64 // which of that is the last; 0 for none yet
 	done   int64        // how often it did so; as left, only of the goroutine of Serve
 	left   bool
+	heard  chan struct{} // a bell: it has dealt with a message of the peer
 	freed  chan struct{} // closed once nothing of the peer is left
 	served chan struct{} // closed once Serve has ended
 	peered bool          // there is a peer
@@ -48,7 +49,7 @@ var globals sync.RWMutex
 
 // newCore starts GoBGP for a session as in w.
 func newCore(ctx context.Context, w speaker.Session, log *slog.Logger) (*core, error) {
-	c := &core{peer: loopback(), told: table{}, freed: make(chan struct{}), served: make(chan struct{})}
+	c := &core{peer: loopback(), told: table{}, heard: make(chan struct{}, 1), freed: make(chan struct{}), served: make(chan struct{})}
 	c.server = server.NewBgpServer(server.LoggerOption(logger{log}), server.TimingHookOption(c))
 	go func() {
 		defer close(c.served)
@@ -115,10 +116,14 @@ func (c *core) listen(ctx context.Context, w speaker.Session) (uint16, error) {
 	}
 }
 
+// answerTimeout is for how long GoBGP may be at something that takes
+// milliseconds.
+const answerTimeout = 5 * time.Second
+
 // await waits until the peer is in a state. GoBGP has events for that, but no
 // way to know that their goroutine has ended.
 func (c *core) await(ctx context.Context, want api.PeerState_SessionState) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	for tick := time.NewTicker(time.Millisecond); ; {
 		var is api.PeerState_SessionState
@@ -146,6 +151,30 @@ func (c *core) rise(ctx context.Context, release func() error) error {
 		return err
 	}
 	return c.await(ctx, api.PeerState_ESTABLISHED)
+}
+
+// repeat passes on what makes GoBGP send all routes of a family again, and waits
+// until it has. It looks for them in its tables; see globals.
+func (c *core) repeat(ctx context.Context, release func() error) error {
+	globals.RLock()
+	defer globals.RUnlock()
+	select {
+	case <-c.heard: // of something before
+	default:
+	}
+	if err := release(); err != nil {
+		return err
+	}
+	limit := time.NewTimer(answerTimeout)
+	defer limit.Stop()
+	select {
+	case <-c.heard:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-limit.C:
+		return errors.New("GoBGP does not answer a ROUTE-REFRESH")
+	}
 }
 
 // tell makes the changes that lead from what was told to want. One that fails
@@ -212,7 +241,14 @@ func (c *core) Observe(op server.FSMOperation, _, _ time.Duration) {
 		}
 		return
 	}
-	if leave := c.leave.Load(); op == server.FSMMessage && leave > 0 && c.done == leave && !c.left {
+	if op != server.FSMMessage {
+		return
+	}
+	select {
+	case c.heard <- struct{}{}:
+	default:
+	}
+	if leave := c.leave.Load(); leave > 0 && c.done == leave && !c.left {
 		c.left = true
 		close(c.freed)
 	}

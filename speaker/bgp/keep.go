@@ -69,6 +69,8 @@ func (k *keeping) see(ctx context.Context, e event) error {
 		}
 	case confirming:
 		return k.rise()
+	case asking:
+		return k.core.repeat(k.relay.life, k.release)
 	}
 	return k.release()
 }
@@ -132,6 +134,7 @@ func (k *keeping) tell(ctx context.Context) error {
 		}
 	}
 	err := k.core.tell(ctx, tableOf(k.want.Routes, want, k.theirs.asn == k.want.LocalASN))
+	k.relay.routes.Store(int64(len(k.core.told)))
 	k.edit(func(st *speaker.SessionState) { st.Sent = len(k.core.told) })
 	return err
 }

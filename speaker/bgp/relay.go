@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ const (
 	opening    eventKind = iota // our OPEN is on its way
 	opened                      // the router has said who it is; GoBGP does not know yet
 	confirming                  // the router has confirmed; GoBGP does not know yet
+	asking                      // the router wants all routes again; GoBGP does not know yet
 )
 
 // A relay stands between a router and GoBGP, from the connection's first
@@ -38,9 +40,17 @@ type relay struct {
 	events  chan event
 	proceed chan struct{} // answers each event
 	offers  atomic.Int64
+	asked   map[family]chan struct{} // bells: the router wants all routes again
+	routes  atomic.Int64             // how many these are
 
 	writing sync.Mutex // held while a message goes to the router
 	said    bool       // our last word to it; guarded by writing
+
+	feeding sync.Mutex // held while a message goes to GoBGP
+	fed     time.Time  // when the last one did; guarded by feeding
+	// idle is since when all that GoBGP has said is with the router; nil while
+	// there is more.
+	idle atomic.Pointer[time.Time]
 
 	life  context.Context // until the connection is to end; its cause is why
 	end   context.CancelCauseFunc
@@ -50,14 +60,16 @@ type relay struct {
 	theirs open
 	opened bool
 	up     bool
-	fed    time.Time   // when GoBGP was last sent anything
 	quiet  atomic.Bool // no keepalives are exchanged (hold time 0)
 }
 
 func newRelay(w speaker.Session, restarted bool, router, core *net.TCPConn) *relay {
 	r := &relay{
 		want: w, restarted: restarted, router: router, core: core,
-		events: make(chan event), proceed: make(chan struct{}),
+		events: make(chan event), proceed: make(chan struct{}), asked: map[family]chan struct{}{},
+	}
+	for _, f := range families(w) {
+		r.asked[f] = make(chan struct{}, 1)
 	}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	return r
@@ -68,6 +80,9 @@ func (r *relay) start() {
 	r.pumps.Go(func() { r.end(r.fromRouter()) })
 	r.pumps.Go(func() { r.end(r.fromCore()) })
 	r.pumps.Go(r.nourish)
+	for f := range r.asked {
+		r.pumps.Go(func() { r.answer(f) })
+	}
 }
 
 // tell has an event dealt with.
@@ -86,8 +101,9 @@ func (r *relay) tell(e event) error {
 }
 
 func (r *relay) fromRouter() error {
+	from := bufio.NewReader(r.router)
 	for buf := make([]byte, maxMessage); ; {
-		m, err := readMessage(r.router, buf)
+		m, err := readMessage(from, buf)
 		if err != nil {
 			return lost(err, r.opened)
 		}
@@ -104,6 +120,8 @@ func (r *relay) hear(m message) error {
 		return refusal(parseNotification(m), r.want, addrOf(r.router.LocalAddr()))
 	case kind == typeOpen && !r.opened:
 		return r.hearOpen(m)
+	case kind == typeKeepalive && len(m) != headerLen:
+		return r.refuse(badLength(m))
 	case kind == typeKeepalive && r.opened && !r.up:
 		if err := r.tell(event{kind: confirming}); err != nil {
 			return err
@@ -113,19 +131,23 @@ func (r *relay) hear(m message) error {
 	case kind == typeUpdate && r.up:
 		announced, withdrawn := offered(m)
 		r.offers.Store(max(0, r.offers.Load()+int64(announced)-int64(withdrawn)))
-		if time.Since(r.fed) < time.Second {
-			return nil
-		}
-		return r.feed(newMessage(typeKeepalive)) // it is as good a sign of life
-	case (kind == typeKeepalive || kind == typeRefresh) && r.up:
-		return r.feed(m)
+		return r.alive() // it is as good a sign of life
+	case kind == typeKeepalive && r.up:
+		return r.alive()
+	case kind == typeRefresh && r.up:
+		return r.hearRefresh(m)
 	}
 	n := notification{code: codeFSM}
 	if m.kind() > typeRefresh || m.kind() == 0 {
 		n = notification{code: codeHeader, subcode: headerBadType, data: []byte{m.kind()}}
 	}
+	return r.refuse(n, fmt.Errorf("the router sent a message of type %d out of turn", m.kind()))
+}
+
+// refuse ends the connection for what the router has sent.
+func (r *relay) refuse(n notification, why error) error {
 	r.say(n)
-	return fmt.Errorf("the router sent a message of type %d out of turn: %w", m.kind(), ended(n, 0))
+	return fmt.Errorf("%w: this node ended the session: %s", why, n)
 }
 
 func (r *relay) hearOpen(m message) error {
@@ -148,11 +170,25 @@ func (r *relay) hearOpen(m message) error {
 	return r.feed(m)
 }
 
-// feed passes a message on to GoBGP. Only the goroutine that reads from the
-// router does, and nourish once there is nothing else.
+// alive tells GoBGP that the router is. Ten times a second will do: no hold time
+// is shorter than three.
+func (r *relay) alive() error {
+	r.feeding.Lock()
+	lately := time.Since(r.fed) < 100*time.Millisecond
+	r.feeding.Unlock()
+	if lately {
+		return nil
+	}
+	return r.feed(newMessage(typeKeepalive))
+}
+
+// feed passes a message on to GoBGP.
 func (r *relay) feed(m message) error {
+	r.feeding.Lock()
 	r.fed = time.Now()
-	if _, err := r.core.Write(m); err != nil {
+	_, err := r.core.Write(m)
+	r.feeding.Unlock()
+	if err != nil {
 		// Why it has closed it is about to say, to the other goroutine.
 		<-r.life.Done()
 		return context.Cause(r.life)
@@ -163,10 +199,13 @@ func (r *relay) feed(m message) error {
 func (r *relay) fromCore() error {
 	confirmed := false
 	for buf := make([]byte, maxMessage); ; {
+		now := time.Now()
+		r.idle.Store(&now)
 		m, err := readMessage(r.core, buf)
 		if err != nil {
 			return errors.New("GoBGP ended the session without a word")
 		}
+		r.idle.Store(nil)
 		switch m.kind() {
 		case typeOpen:
 			preserve(m, r.restarted)
@@ -262,7 +301,7 @@ func (r *relay) nourish() {
 			return
 		case <-t.C:
 			if r.quiet.Load() {
-				_, _ = r.core.Write(newMessage(typeKeepalive)) // the pumps will find out
+				_ = r.alive() // the pumps will find out
 			}
 		}
 	}

@@ -39,6 +39,8 @@ type judge interface {
 	updates(t testing.TB) (updates, established int)
 	// why returns what it says of the last end of the session.
 	why(t testing.TB) string
+	// again has it ask for all routes once more.
+	again(t testing.TB)
 	kill()
 	restart(t testing.TB)
 }
@@ -238,6 +240,8 @@ func (f *frr) why(t testing.TB) string {
 	return n.Reset + " " + n.Due + " " + n.Words
 }
 
+func (f *frr) again(t testing.TB) { f.vtysh(t, "clear bgp * soft in") }
+
 // bird is the BIRD Internet Routing Daemon.
 type bird struct {
 	in   site
@@ -384,3 +388,5 @@ func (b *bird) why(t testing.TB) string {
 	lines := slices.DeleteFunc(strings.Split(out, "\n"), func(l string) bool { return !strings.Contains(l, "Last error") && !strings.Contains(l, "BGP  ") })
 	return strings.Join(lines, " ") + b.d.out.String()
 }
+
+func (b *bird) again(t testing.TB) { b.birdc(t, "reload", "in", "n") }

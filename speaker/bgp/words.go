@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,7 +23,9 @@ const (
 	codeFSM    = 5
 	codeCease  = 6
 
-	headerBadType = 3
+	headerBadMarker = 1
+	headerBadLength = 2
+	headerBadType   = 3
 
 	openBadPeerAS = 2
 	openBadID     = 3
@@ -42,7 +45,7 @@ const (
 // notificationNames are the words of the RFCs; those without a subcode stand
 // for all of a code.
 var notificationNames = map[[2]byte]string{
-	{1, 0}: "message header error", {1, 1}: "connection not synchronized", {1, 2}: "bad message length", {1, 3}: "bad message type",
+	{1, 0}: "message header error", {1, headerBadMarker}: "connection not synchronized", {1, headerBadLength}: "bad message length", {1, headerBadType}: "bad message type",
 	{2, 0}: "OPEN message error", {2, 1}: "unsupported version number", {2, openBadPeerAS}: "bad peer AS", {2, openBadID}: "bad BGP identifier",
 	{2, 4}: "unsupported optional parameter", {2, openBadHold}: "unacceptable hold time", {2, openBadCap}: "unsupported capability", {2, 11}: "role mismatch",
 	{3, 0}: "UPDATE message error", {3, 1}: "malformed attribute list", {3, 2}: "unrecognized well-known attribute", {3, 3}: "missing well-known attribute",
@@ -160,6 +163,12 @@ func stranger(o open, w speaker.Session) (notification, error) {
 
 // errMute is a router that says nothing at all.
 var errMute = errors.New("the router closed the connection before it said who it is: " + unknown)
+
+// badLength says that a message is longer or shorter than its type allows.
+func badLength(m message) (notification, error) {
+	return notification{codeHeader, headerBadLength, slices.Clone(m[16:18])},
+		fmt.Errorf("the router sent a message of type %d with %d bytes", m.kind(), len(m))
+}
 
 // lost says why a connection that was there is not any more.
 func lost(err error, opened bool) error {
