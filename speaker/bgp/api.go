@@ -2,10 +2,9 @@ package bgp
 
 import (
 	"net/netip"
+	"slices"
 
 	api "github.com/osrg/gobgp/v3/api"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/herald-lb/herald/speaker"
 )
@@ -47,38 +46,56 @@ func apiFamily(f family) *api.Family {
 	return &api.Family{Afi: api.Family_Afi(f), Safi: api.Family_SAFI_UNICAST}
 }
 
-// pathOf is a change as GoBGP takes it.
-func pathOf(c change) (*api.Path, error) {
-	f, s := familyOf(c.prefix.Addr()), c.saying
-	nlri := &api.IPAddressPrefix{Prefix: c.prefix.Addr().String(), PrefixLen: uint32(c.prefix.Bits())}
-	attributes := []proto.Message{&api.OriginAttribute{}, &api.NextHopAttribute{NextHop: s.hop.String()}} // origin IGP
+// pathOf is a change as GoBGP takes it, with attributes as attributesFor has them.
+// It takes them as they are on the wire, too, which costs it least.
+func pathOf(c change, attributes [][]byte) *api.Path {
+	bits := c.prefix.Bits()
+	nlri := append([]byte{byte(bits)}, c.prefix.Addr().AsSlice()[:(bits+7)/8]...)
+	return &api.Path{Family: apiFamily(familyOf(c.prefix.Addr())), IsWithdraw: c.gone, NlriBinary: nlri, PattrsBinary: attributes}
+}
+
+// Path attributes (RFC 4271 §4.3, 1997, 8092), and their flags.
+const (
+	attributeOrigin      = 1
+	attributeNextHop     = 3
+	attributeMED         = 4
+	attributeLocalPref   = 5
+	attributeCommunities = 8
+	attributeReach       = 14
+	attributeUnreach     = 15
+	attributeLarge       = 32
+
+	flagOptional   = 0x80
+	flagTransitive = 0x40
+	flagExtended   = 0x10 // the length has two bytes
+)
+
+// attributesFor are those of a saying, each as it is on the wire. To GoBGP the
+// next hop is one of IPv4, whatever it is.
+func attributesFor(s saying) [][]byte {
+	all := [][]byte{
+		encode(flagTransitive, attributeOrigin, []byte{0}), // IGP
+		encode(flagTransitive, attributeNextHop, s.hop.AsSlice()),
+	}
 	if s.med >= 0 {
-		attributes = append(attributes, &api.MultiExitDiscAttribute{Med: uint32(s.med)})
+		all = append(all, encode(flagOptional, attributeMED, pack(uint32(s.med))))
 	}
 	if s.localPref >= 0 {
-		attributes = append(attributes, &api.LocalPrefAttribute{LocalPref: uint32(s.localPref)})
+		all = append(all, encode(flagTransitive, attributeLocalPref, pack(uint32(s.localPref))))
 	}
 	if s.communities != "" {
-		attributes = append(attributes, &api.CommunitiesAttribute{Communities: unpack(s.communities)})
+		all = append(all, encode(flagOptional|flagTransitive, attributeCommunities, []byte(s.communities)))
 	}
-	if large := unpack(s.large); len(large) > 0 {
-		a := &api.LargeCommunitiesAttribute{}
-		for ; len(large) >= 3; large = large[3:] {
-			a.Communities = append(a.Communities, &api.LargeCommunity{GlobalAdmin: large[0], LocalData1: large[1], LocalData2: large[2]})
-		}
-		attributes = append(attributes, a)
+	if s.large != "" {
+		all = append(all, encode(flagOptional|flagTransitive, attributeLarge, []byte(s.large)))
 	}
-	p := &api.Path{Family: apiFamily(f), IsWithdraw: c.gone}
-	var err error
-	if p.Nlri, err = anypb.New(nlri); err != nil {
-		return nil, err
+	return all
+}
+
+// encode makes an attribute.
+func encode(flags, kind byte, value []byte) []byte {
+	if len(value) > 255 {
+		return slices.Concat([]byte{flags | flagExtended, kind}, long(value), value)
 	}
-	for _, a := range attributes {
-		packed, err := anypb.New(a)
-		if err != nil {
-			return nil, err
-		}
-		p.Pattrs = append(p.Pattrs, packed)
-	}
-	return p, nil
+	return append([]byte{flags, kind, byte(len(value))}, value...)
 }

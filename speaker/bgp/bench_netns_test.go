@@ -43,7 +43,7 @@ func BenchmarkRouteInTheRoutersKernel(b *testing.B) {
 					w.Routes = append(w.Routes[:len(told):len(told)], speaker.Route{Prefix: p})
 					began := time.Now()
 					want(b, s, w)
-					awaitRoute(b, routes, p)
+					awaitRoute(b, routes, unix.RTM_NEWROUTE, p)
 					took = append(took, time.Since(began))
 					time.Sleep(100 * ms)
 				}
@@ -57,75 +57,119 @@ func BenchmarkRouteInTheRoutersKernel(b *testing.B) {
 	}
 }
 
-func awaitRoute(b testing.TB, routes <-chan netlink.RouteUpdate, p netip.Prefix) {
+// awaitRoute waits until a route comes to the router's kernel, or leaves it.
+func awaitRoute(b testing.TB, routes <-chan netlink.RouteUpdate, kind uint16, p netip.Prefix) {
 	b.Helper()
 	for deadline := time.After(10 * time.Second); ; {
 		select {
 		case u := <-routes:
-			if u.Type == unix.RTM_NEWROUTE && u.Dst != nil && u.Dst.String() == p.String() {
+			if u.Type == kind && u.Dst != nil && u.Dst.String() == p.String() {
 				return
 			}
 		case <-deadline:
-			b.Fatalf("%s is not in the router's kernel", p)
+			b.Fatalf("nothing happens to %s in the router's kernel", p)
 		}
 	}
 }
 
-// 10,000 routes to four routers: from Sync to all of them in each.
-func BenchmarkManyRoutes(b *testing.B) {
-	const n, routers = 10_000, 4
-	var routes []speaker.Route
-	for i := range n {
-		routes = append(routes, speaker.Route{
-			Prefix:      netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 32),
-			Communities: []uint32{65100<<16 | 1},
+// One withdrawal: from Sync until the router's kernel is without the route. It
+// takes no longer among 10,000.
+func BenchmarkOneWithdrawal(b *testing.B) {
+	for _, n := range []int{1, 10_000} {
+		b.Run(fmt.Sprintf("among %d", n), func(b *testing.B) {
+			const samples = 20
+			in := lan(b)
+			r := startBIRD(b, in, ebgp())
+			s, _ := run(b)
+			w := base("a", "192.0.2.1")
+			w.Routes = manyRoutes(n, ipv4)
+			want(b, s, w)
+			awaitUp(b, s, "a")
+			awaitCount(b, r, ipv4, n)
+			routes, done := make(chan netlink.RouteUpdate, 64), make(chan struct{})
+			defer close(done)
+			if err := netlink.RouteSubscribeAt(in.Handle, routes, done); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				var took []time.Duration
+				for i := range samples {
+					without := slices.Delete(slices.Clone(w.Routes), i*n/samples, i*n/samples+1)
+					began := time.Now()
+					w2 := w
+					w2.Routes = without
+					want(b, s, w2)
+					awaitRoute(b, routes, unix.RTM_DELROUTE, w.Routes[i*n/samples].Prefix)
+					took = append(took, time.Since(began))
+					want(b, s, w)
+					awaitRoute(b, routes, unix.RTM_NEWROUTE, w.Routes[i*n/samples].Prefix)
+				}
+				slices.Sort(took)
+				b.ReportMetric(float64(took[0].Microseconds())/1000, "min-ms")
+				b.ReportMetric(float64(took[samples/2].Microseconds())/1000, "median-ms")
+				b.ReportMetric(float64(took[samples-1].Microseconds())/1000, "max-ms")
+			}
 		})
 	}
-	var sessions []speaker.Session
-	var birds []*bird
-	for i := range routers {
-		in := cable(b, node(b), []string{fmt.Sprintf("192.0.%d.10/24", 10+i), fmt.Sprintf("2001:db8:%d::10/64", 10+i)},
-			[]string{fmt.Sprintf("192.0.%d.1/24", 10+i), fmt.Sprintf("2001:db8:%d::1/64", 10+i)})
-		p := ebgp()
-		p.neighbor = fmt.Sprintf("192.0.%d.10", 10+i)
-		birds = append(birds, startBIRD(b, in, p))
-		sessions = append(sessions, base(fmt.Sprint("r", i), fmt.Sprintf("192.0.%d.1", 10+i)))
+}
+
+// manyRoutes are n of a family that have something to say.
+func manyRoutes(n int, f family) []speaker.Route {
+	routes := make([]speaker.Route, 0, n)
+	for i := range n {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 32)
+		if f == ipv6 {
+			p = netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0xff, 14: byte(i >> 8), 15: byte(i)}), 128)
+		}
+		routes = append(routes, speaker.Route{Prefix: p, Communities: []uint32{65100<<16 | 1}})
 	}
-	s, _ := run(b)
-	want(b, s, sessions...)
-	for i := range sessions {
-		awaitUp(b, s, sessions[i].Name)
-	}
-	for b.Loop() {
-		before, cpu := rss(b), processCPU()
-		for i := range sessions {
-			sessions[i].Routes = routes
-		}
-		began := time.Now()
-		want(b, s, sessions...)
-		synced := time.Since(began)
-		for _, r := range birds {
-			await(b, "all routes", func() bool {
-				return strings.Contains(r.birdc(b, "show", "route", "count"), fmt.Sprintf("%d routes for %d networks in table master4", n+1, n+1))
-			})
-		}
-		b.ReportMetric(synced.Seconds(), "s-sync")
-		b.ReportMetric(time.Since(began).Seconds(), "s-all")
-		b.ReportMetric((processCPU() - cpu).Seconds(), "s-cpu")
-		b.ReportMetric(float64(before)/1024, "MB-before")
-		b.ReportMetric(float64(rss(b))/1024, "MB-after")
-		one := slices.Clone(routes)
-		one[0].MED = number(1)
-		began = time.Now()
-		for i := range sessions {
-			sessions[i].Routes = one
-		}
-		want(b, s, sessions...)
-		b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "ms-one-change")
-		for i := range sessions {
-			sessions[i].Routes = nil
-		}
-		want(b, s, sessions...)
+	return routes
+}
+
+// awaitCount waits until a router has as many of our routes.
+func awaitCount(b testing.TB, r *bird, f family, n int) {
+	b.Helper()
+	want := fmt.Sprintf(" %d routes for", n+1) // with that of its own link
+	table := map[family]string{ipv4: "master4", ipv6: "master6"}[f]
+	await(b, fmt.Sprintf("%d routes", n), func() bool {
+		return strings.Contains(r.birdc(b, "show", "route", "count", "table", table), want)
+	})
+}
+
+// 10,000 routes to four routers, from Sync to all of them in each: as sessions
+// start, added to sessions that are up, and withdrawn from them.
+func BenchmarkManyRoutes(b *testing.B) {
+	const n = 10_000
+	for _, f := range []family{ipv4, ipv6} {
+		b.Run(f.String(), func(b *testing.B) {
+			routers, sessions := birds(b, 4)
+			s, _ := run(b)
+			all := manyRoutes(n, f)
+			step := func(name string, count int, routes []speaker.Route) {
+				began, cpu := time.Now(), processCPU()
+				for i := range sessions {
+					sessions[i].Routes = routes
+				}
+				want(b, s, sessions...)
+				synced := time.Since(began)
+				for _, r := range routers {
+					awaitCount(b, r, f, count)
+				}
+				b.ReportMetric(time.Since(began).Seconds(), "s-"+name)
+				b.ReportMetric(synced.Seconds(), "s-"+name+"-sync")
+				b.ReportMetric((processCPU() - cpu).Seconds(), "s-"+name+"-cpu")
+			}
+			for b.Loop() {
+				before := rss(b)
+				step("start", n, all)
+				step("withdrawn", 0, nil)
+				step("added", n, all)
+				step("withdrawn", 0, nil)
+				b.ReportMetric(float64(before)/1024, "MB-before")
+				b.ReportMetric(float64(rss(b))/1024, "MB-after")
+				want(b, s)
+			}
+		})
 	}
 }
 

@@ -71,13 +71,22 @@ func check(w speaker.Session) error {
 	return errors.Join(append(errs, checkRoutes(w.Routes)...)...)
 }
 
+// checkRoutes looks for what no router can be told, and for what is there twice.
 func checkRoutes(routes []speaker.Route) (errs []error) {
+	sorted := true // as it should be
+	for i := range routes {
+		p := routes[i].Prefix
+		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
+			errs = append(errs, fmt.Errorf("%s is no prefix", p))
+		}
+		sorted = sorted && (i == 0 || comparePrefixes(routes[i-1].Prefix, p) < 0)
+	}
+	if sorted {
+		return errs
+	}
 	seen := make(map[netip.Prefix]bool, len(routes))
 	for _, r := range routes {
-		switch {
-		case !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() || r.Prefix.Addr().Is4In6():
-			errs = append(errs, fmt.Errorf("%s is no prefix", r.Prefix))
-		case seen[r.Prefix]:
+		if seen[r.Prefix] {
 			errs = append(errs, fmt.Errorf("%s is there twice", r.Prefix))
 		}
 		seen[r.Prefix] = true

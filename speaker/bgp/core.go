@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,6 +29,9 @@ type core struct {
 	peer   netip.Addr // of the loopback net: us, as GoBGP sees us
 	conn   *net.TCPConn
 	told   table
+
+	saying     saying // of the last change, as one often follows that is alike
+	attributes [][]byte
 
 	// GoBGP does one thing after another, and says when (Observe), a moment after
 	// whoever has asked for it goes on. So its doings are counted.
@@ -177,13 +181,14 @@ func (c *core) repeat(ctx context.Context, release func() error) error {
 	}
 }
 
-// tell makes the changes that lead from what was told to want. One that fails
-// does not stop the others, and is made again by the next call.
-func (c *core) tell(ctx context.Context, want table) error {
-	globals.RLock()
-	defer globals.RUnlock()
+// tell makes changes, until they are of no use any more. One that fails does not
+// stop the others.
+func (c *core) tell(ctx context.Context, changes []change, useless func() bool) error {
 	var errs []error
-	for _, ch := range diff(c.told, want) {
+	for _, ch := range changes {
+		if useless() {
+			break
+		}
 		if err := c.apply(ctx, ch); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", ch, err))
 		}
@@ -191,11 +196,25 @@ func (c *core) tell(ctx context.Context, want table) error {
 	return errors.Join(errs...)
 }
 
-func (c *core) apply(ctx context.Context, ch change) error {
-	path, err := pathOf(ch)
-	if err != nil {
-		return err
+// of returns what was told of the prefixes of routes.
+func (c *core) of(routes ...[]speaker.Route) table {
+	part := table{}
+	for _, r := range slices.Concat(routes...) {
+		if s, ok := c.told[r.Prefix]; ok {
+			part[r.Prefix] = s
+		}
 	}
+	return part
+}
+
+func (c *core) apply(ctx context.Context, ch change) error {
+	if ch.saying != c.saying || c.attributes == nil {
+		c.saying, c.attributes = ch.saying, attributesFor(ch.saying)
+	}
+	path := pathOf(ch, c.attributes)
+	// Each change on its own: a session that starts waits for one, not for all.
+	globals.RLock()
+	defer globals.RUnlock()
 	c.asked.Add(1)
 	if ch.gone {
 		if err := c.server.DeletePath(ctx, &api.DeletePathRequest{Path: path}); err != nil {

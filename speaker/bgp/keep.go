@@ -18,9 +18,10 @@ type keeping struct {
 	relay *relay
 	local netip.Addr
 
-	theirs open     // valid once hops is not nil
-	hops   nextHops // nil until the router has said who it is
-	came   bool     // whether the session came up
+	theirs open            // valid once hops is not nil
+	hops   nextHops        // nil until the router has said who it is
+	said   []speaker.Route // what it was told, but for what it does not take; nil if that is not known
+	came   bool            // whether the session came up
 }
 
 // keep serves the connection until it ends, and returns why.
@@ -133,10 +134,25 @@ func (k *keeping) tell(ctx context.Context) error {
 			want[f] = k.hops[f]
 		}
 	}
-	err := k.core.tell(ctx, tableOf(k.want.Routes, want, k.theirs.asn == k.want.LocalASN))
+	was, now := differing(k.said, k.want.Routes)
+	have := k.core.told
+	if k.said != nil {
+		have = k.core.of(was, now)
+	}
+	changes := diff(have, tableOf(now, want, k.theirs.asn == k.want.LocalASN))
+	err := k.core.tell(ctx, changes, func() bool { return k.ending(ctx) })
+	if k.said = k.want.Routes; err != nil {
+		k.said = nil // and all is looked at again
+	}
 	k.relay.routes.Store(int64(len(k.core.told)))
 	k.edit(func(st *speaker.SessionState) { st.Sent = len(k.core.told) })
 	return err
+}
+
+// ending is whether there is no use in telling more: the connection is about to
+// end, by what keep will find next.
+func (k *keeping) ending(ctx context.Context) bool {
+	return ctx.Err() != nil || k.relay.life.Err() != nil || len(k.down) > 0
 }
 
 // become notes a state.

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,6 +70,29 @@ func TestDiffLeadsThere(t *testing.T) {
 	}
 }
 
+// What differs between two lists of routes leads to the same changes as all of
+// them do, whatever their order; and of lists by prefix nothing else is returned.
+func TestDiffOfWhatDiffers(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	hops := nextHops{ipv4: ip("192.0.2.1"), ipv6: ip("2001:db8::1")}
+	for round := range 1000 {
+		had, want := randomRoutes(rnd), randomRoutes(rnd)
+		if round%2 == 1 {
+			rnd.Shuffle(len(want), func(i, j int) { want[i], want[j] = want[j], want[i] })
+		}
+		told := tableOf(had, hops, true)
+		was, now := differing(had, want)
+		c := core{told: told}
+		got, all := diff(c.of(was, now), tableOf(now, hops, true)), diff(told, tableOf(want, hops, true))
+		if !slices.Equal(got, all) {
+			t.Fatalf("from %v to %v: %v, want %v", had, want, got, all)
+		}
+		if most := len(all); round%2 == 0 && (len(was) > most || len(now) > most) {
+			t.Fatalf("from %v to %v: %d and %d differ, of %d changes", had, want, len(was), len(now), most)
+		}
+	}
+}
+
 // randomRoutes returns some of few, said in few ways, in the order that Sync
 // gets them.
 func randomRoutes(rnd *rand.Rand) []speaker.Route {
@@ -94,17 +118,90 @@ func randomRoutes(rnd *rand.Rand) []speaker.Route {
 }
 
 func TestTableOf(t *testing.T) {
-	routes := []speaker.Route{
-		{Prefix: prefix("203.0.113.1/32"), LocalPref: number(0), MED: number(1<<32 - 1)},
-		{Prefix: prefix("2001:db8::/64")},
+	four, six := prefix("203.0.113.1/32"), prefix("2001:db8::/64")
+	hop4, hop6 := ip("192.0.2.1"), ip("2001:db8::1")
+	both := nextHops{ipv4: hop4, ipv6: hop6}
+	full := speaker.Route{Prefix: four, LocalPref: number(0), MED: number(1<<32 - 1), Communities: []uint32{1, 2}, Large: [][3]uint32{{1, 2, 3}, {4, 5, 6}}}
+	tests := []struct {
+		name     string
+		routes   []speaker.Route
+		hops     nextHops
+		internal bool
+		want     table
+	}{
+		{"nothing", nil, both, false, table{}},
+		{"each family by its own next hop", []speaker.Route{{Prefix: four}, {Prefix: six}}, both, false,
+			table{four: {hop: hop4, localPref: -1, med: -1}, six: {hop: hop6, localPref: -1, med: -1}}},
+		{"a family without a next hop is not said", []speaker.Route{{Prefix: four}, {Prefix: six}}, nextHops{ipv4: hop4, ipv6: {}}, false,
+			table{four: {hop: hop4, localPref: -1, med: -1}}},
+		{"IPv4 by an IPv6 next hop", []speaker.Route{{Prefix: four}}, nextHops{ipv4: hop6}, false, table{four: {hop: hop6, localPref: -1, med: -1}}},
+		{"an internal router is told all", []speaker.Route{full}, both, true, table{four: {hop: hop4, localPref: 0, med: 1<<32 - 1,
+			communities: "\x00\x00\x00\x01\x00\x00\x00\x02", large: "\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x05\x00\x00\x00\x06"}}},
+		{"an external one no local preference", []speaker.Route{{Prefix: four, LocalPref: number(7), MED: number(0)}}, both, false,
+			table{four: {hop: hop4, localPref: -1, med: 0}}},
 	}
-	four := nextHops{ipv4: ip("192.0.2.1")}
-	if got, want := tableOf(routes, four, true), (table{routes[0].Prefix: {hop: ip("192.0.2.1"), localPref: 0, med: 1<<32 - 1}}); !maps.Equal(got, want) {
-		t.Errorf("internal: %v, want %v", got, want)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tableOf(tt.routes, tt.hops, tt.internal); !maps.Equal(got, tt.want) {
+				t.Errorf("tableOf() = %v\nwant        %v", got, tt.want)
+			}
+		})
 	}
-	if got := tableOf(routes, four, false)[routes[0].Prefix].localPref; got != -1 {
-		t.Errorf("an external router is told local preference %d", got)
+}
+
+// A table says what the routes say, of each that has a next hop, in whatever
+// order they come; and leaves them as they are.
+func TestTableOfSaysAll(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(9, 10))
+	for range 500 {
+		hops := nextHops{}
+		for f, hop := range map[family]string{ipv4: "192.0.2.1", ipv6: "2001:db8::1"} {
+			if rnd.IntN(4) > 0 {
+				hops[f] = ip(hop)
+			}
+		}
+		routes, internal := randomRoutes(rnd), rnd.IntN(2) == 0
+		before := saidOf(routes)
+		got := tableOf(routes, hops, internal)
+		for p, said := range before {
+			s, ok := got[p]
+			if ok != hops[familyOf(p.Addr())].IsValid() || ok && (s.hop != hops[familyOf(p.Addr())] || !internal && s.localPref != -1) {
+				t.Fatalf("%s is said to be %+v", p, s)
+			}
+			if ok && saidBy(t, p, s) != said {
+				t.Fatalf("%s: %q, want %q", p, saidBy(t, p, s), said)
+			}
+		}
+		if len(got) > len(routes) || !maps.Equal(saidOf(routes), before) {
+			t.Fatalf("%d are said of %d", len(got), len(routes))
+		}
+		rnd.Shuffle(len(routes), func(i, j int) { routes[i], routes[j] = routes[j], routes[i] })
+		if again := tableOf(routes, hops, internal); !maps.Equal(again, got) {
+			t.Fatalf("after a shuffle: %v, before: %v", again, got)
+		}
 	}
+}
+
+// saidBy is what a puppet would hear of a prefix.
+func saidBy(t *testing.T, p netip.Prefix, s saying) string {
+	t.Helper()
+	r := speaker.Route{Prefix: p, Communities: unpack(s.communities)}
+	for l := unpack(s.large); len(l) > 0; l = l[3:] {
+		r.Large = append(r.Large, [3]uint32(l[:3]))
+	}
+	if s.med >= 0 {
+		r.MED = number(uint32(s.med))
+	}
+	return saidOf([]speaker.Route{r})[p]
+}
+
+// unpack is the reverse of pack.
+func unpack(s string) []uint32 {
+	numbers := make([]uint32, 0, len(s)/4)
+	for ; len(s) >= 4; s = s[4:] {
+		numbers = append(numbers, binary.BigEndian.Uint32([]byte(s[:4])))
+	}
+	return numbers
 }
 
 func TestChooseHops(t *testing.T) {

@@ -23,11 +23,12 @@ type puppet struct {
 	conn     net.Conn
 	alive    bool // whether it sends keepalives
 
-	mu    sync.Mutex
-	rib   map[netip.Prefix]string
-	heard map[family]int // announcements
-	last  message        // NOTIFICATION
-	gone  bool
+	mu      sync.Mutex
+	rib     map[netip.Prefix]string
+	heard   map[family]int // announcements
+	updates int            // messages
+	last    message        // NOTIFICATION
+	gone    bool
 }
 
 func newPuppet(t testing.TB) *puppet {
@@ -56,7 +57,7 @@ func (p *puppet) accept(t testing.TB) message {
 	}
 	t.Cleanup(func() { c.Close() })
 	p.mu.Lock()
-	p.conn, p.rib, p.heard, p.last, p.gone = c, map[netip.Prefix]string{}, map[family]int{}, nil, false
+	p.conn, p.rib, p.heard, p.updates, p.last, p.gone = c, map[netip.Prefix]string{}, map[family]int{}, 0, nil, false
 	p.mu.Unlock()
 	m, err := readMessage(c, make([]byte, maxMessage))
 	if err != nil || m.kind() != typeOpen {
@@ -114,6 +115,7 @@ func (p *puppet) learn(t testing.TB, m message) {
 		t.Errorf("an UPDATE cannot be read: %v", err)
 		return
 	}
+	p.updates++
 	u := parsed.Body.(*wire.BGPUpdate)
 	said := []string{}
 	for _, a := range u.PathAttributes {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,10 +58,11 @@ type relay struct {
 	pumps sync.WaitGroup
 
 	// Of the goroutine that reads from the router, and what it tells the others.
-	theirs open
-	opened bool
-	up     bool
-	quiet  atomic.Bool // no keepalives are exchanged (hold time 0)
+	theirs    open
+	opened    bool
+	up        bool
+	confirmed bool        // of the other one: our first KEEPALIVE is on its way
+	quiet     atomic.Bool // no keepalives are exchanged (hold time 0)
 }
 
 func newRelay(w speaker.Session, restarted bool, router, core *net.TCPConn) *relay {
@@ -197,51 +199,74 @@ func (r *relay) feed(m message) error {
 }
 
 func (r *relay) fromCore() error {
-	confirmed := false
+	from, out := bufio.NewReaderSize(r.core, 4*maxMessage), packer{}
 	for buf := make([]byte, maxMessage); ; {
-		now := time.Now()
-		r.idle.Store(&now)
-		m, err := readMessage(r.core, buf)
+		if from.Buffered() == 0 { // GoBGP has said all that it has to, for now
+			if err := r.pass(out.take()); err != nil {
+				return r.untaken(err)
+			}
+			now := time.Now()
+			r.idle.Store(&now)
+		}
+		m, err := readMessage(from, buf)
 		if err != nil {
 			return errors.New("GoBGP ended the session without a word")
 		}
 		r.idle.Store(nil)
-		switch m.kind() {
-		case typeOpen:
-			preserve(m, r.restarted)
-			if r.want.HoldTime == 0 {
-				setHold(m, 0)
-			}
-			if err := r.tell(event{kind: opening}); err != nil {
-				return err
-			}
-		case typeNotification:
-			n := parseNotification(m)
-			r.say(n)
-			return ended(n, r.want.HoldTime)
-		case typeKeepalive:
-			if confirmed && r.quiet.Load() {
-				continue
-			}
-			confirmed = true
-		}
-		if err := r.pass(m); err != nil {
-			return fmt.Errorf("the router does not take what it is told: %w", err)
+		if err := r.speak(m, &out); err != nil {
+			return err
 		}
 	}
 }
 
-// pass sends a message to the router, unless we have said our last.
-func (r *relay) pass(m message) error {
+// speak adds a message of GoBGP to those that go out.
+func (r *relay) speak(m message, out *packer) error {
+	switch m.kind() {
+	case typeOpen:
+		preserve(m, r.restarted)
+		if r.want.HoldTime == 0 {
+			setHold(m, 0)
+		}
+		if err := r.tell(event{kind: opening}); err != nil {
+			return err
+		}
+	case typeNotification:
+		n := parseNotification(m)
+		r.say(n)
+		return ended(n, r.want.HoldTime)
+	case typeKeepalive:
+		if r.confirmed && r.quiet.Load() {
+			return nil
+		}
+		r.confirmed = true
+	}
+	out.add(m)
+	return nil
+}
+
+// untaken says why the router does not take what it is told. If the connection
+// is broken, the other goroutine is about to read why.
+func (r *relay) untaken(err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("the router has not read for %d s what it is told", innerHold(r.want))
+	case !sleep(r.life, farewell):
+		return context.Cause(r.life)
+	}
+	return fmt.Errorf("the router does not take what it is told: %w", err)
+}
+
+// pass sends messages to the router, unless we have said our last.
+func (r *relay) pass(messages []byte) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
-	if r.said {
+	if r.said || len(messages) == 0 {
 		return nil
 	}
 	if err := r.router.SetWriteDeadline(time.Now().Add(time.Duration(innerHold(r.want)) * time.Second)); err != nil {
 		return err
 	}
-	_, err := r.router.Write(m)
+	_, err := r.router.Write(messages)
 	return err
 }
 

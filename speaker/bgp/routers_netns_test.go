@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/herald-lb/herald/speaker"
 )
 
 // A peering is a session as the router has it in its config.
@@ -390,3 +392,17 @@ func (b *bird) why(t testing.TB) string {
 }
 
 func (b *bird) again(t testing.TB) { b.birdc(t, "reload", "in", "n") }
+
+// birds returns routers, each on a cable of its own, and a session with each.
+func birds(t testing.TB, n int) (routers []*bird, sessions []speaker.Session) {
+	t.Helper()
+	for i := range n {
+		in := cable(t, node(t), []string{fmt.Sprintf("192.0.%d.10/24", 10+i), fmt.Sprintf("2001:db8:%d::10/64", 10+i)},
+			[]string{fmt.Sprintf("192.0.%d.1/24", 10+i), fmt.Sprintf("2001:db8:%d::1/64", 10+i)})
+		p := ebgp()
+		p.neighbor = fmt.Sprintf("192.0.%d.10", 10+i)
+		routers = append(routers, startBIRD(t, in, p))
+		sessions = append(sessions, base(fmt.Sprint("r", i), fmt.Sprintf("192.0.%d.1", 10+i)))
+	}
+	return routers, sessions
+}

@@ -198,22 +198,14 @@ func offered(m message) (announced, withdrawn int) {
 	gone, b := cut16(m.body())
 	attributes, nlri := cut16(b)
 	announced, withdrawn = prefixes(nlri), prefixes(gone)
-	for len(attributes) >= 3 {
-		flags, kind, rest := attributes[0], attributes[1], attributes[2:]
-		var value []byte
-		if flags&0x10 != 0 { // extended length
-			value, attributes = cut16(rest)
-		} else {
-			n := min(int(rest[0]), len(rest)-1)
-			value, attributes = rest[1:1+n], rest[1+n:]
-		}
+	for a := range attributesOf(attributes) {
 		switch {
-		case kind == 14 && len(value) >= 5: // MP_REACH_NLRI, RFC 4760 §3
-			if at := 5 + int(value[3]); at <= len(value) {
-				announced += prefixes(value[at:])
+		case a.kind == attributeReach && len(a.value) >= 5:
+			if at := 5 + int(a.value[3]); at <= len(a.value) {
+				announced += prefixes(a.value[at:])
 			}
-		case kind == 15 && len(value) >= 3: // MP_UNREACH_NLRI
-			withdrawn += prefixes(value[3:])
+		case a.kind == attributeUnreach && len(a.value) >= 3:
+			withdrawn += prefixes(a.value[3:])
 		}
 	}
 	return announced, withdrawn
