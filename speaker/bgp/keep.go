@@ -63,7 +63,9 @@ func (k *keeping) differs(o order) bool {
 func (k *keeping) see(ctx context.Context, e event) error {
 	switch e.kind {
 	case opening:
-		k.become("opensent", nil)
+		if k.hops == nil { // a router may be faster than our own GoBGP
+			k.become("opensent", nil)
+		}
 	case opened:
 		if err := k.meet(ctx, e.open); err != nil {
 			return err

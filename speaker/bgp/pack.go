@@ -157,6 +157,9 @@ func (p *packer) settle() {
 	}
 }
 
+// full is whether there is enough for one go.
+func (p *packer) full() bool { return len(p.out) >= 4*maxMessage }
+
 // take returns all that was added, until the next add.
 func (p *packer) take() []byte {
 	p.settle()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	wire "github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"golang.org/x/sys/unix"
 
 	"github.com/herald-lb/herald/speaker"
 )
@@ -39,6 +40,19 @@ func newPuppet(t testing.TB) *puppet {
 	}
 	t.Cleanup(func() { l.Close() })
 	return &puppet{listener: l, alive: true}
+}
+
+// deafen has it take next to nothing that it does not read. It comes before
+// connections: a window that shrinks is another matter.
+func (p *puppet) deafen(t testing.TB) {
+	t.Helper()
+	raw, err := p.listener.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		err = control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // session is one with it.

@@ -53,6 +53,8 @@ type relay struct {
 	// there is more.
 	idle atomic.Pointer[time.Time]
 
+	met   chan struct{}   // closed once the router has introduced itself
+	hold  atomic.Int64    // the hold time; that which is agreed on, from then on
 	life  context.Context // until the connection is to end; its cause is why
 	end   context.CancelCauseFunc
 	pumps sync.WaitGroup
@@ -68,8 +70,9 @@ type relay struct {
 func newRelay(w speaker.Session, restarted bool, router, core *net.TCPConn) *relay {
 	r := &relay{
 		want: w, restarted: restarted, router: router, core: core,
-		events: make(chan event), proceed: make(chan struct{}), asked: map[family]chan struct{}{},
+		events: make(chan event), proceed: make(chan struct{}), asked: map[family]chan struct{}{}, met: make(chan struct{}),
 	}
+	r.hold.Store(int64(time.Duration(innerHold(w)) * time.Second))
 	for _, f := range families(w) {
 		r.asked[f] = make(chan struct{}, 1)
 	}
@@ -82,6 +85,7 @@ func (r *relay) start() {
 	r.pumps.Go(func() { r.end(r.fromRouter()) })
 	r.pumps.Go(func() { r.end(r.fromCore()) })
 	r.pumps.Go(r.nourish)
+	r.pumps.Go(r.hurry)
 	for f := range r.asked {
 		r.pumps.Go(func() { r.answer(f) })
 	}
@@ -107,7 +111,11 @@ func (r *relay) fromRouter() error {
 	for buf := make([]byte, maxMessage); ; {
 		m, err := readMessage(from, buf)
 		if err != nil {
-			return lost(err, r.opened)
+			why := lost(err, r.opened)
+			if n, bad := badHeader(err, buf); bad {
+				r.say(n, why)
+			}
+			return why
 		}
 		if err := r.hear(m); err != nil {
 			return err
@@ -146,31 +154,55 @@ func (r *relay) hear(m message) error {
 	return r.refuse(n, fmt.Errorf("the router sent a message of type %d out of turn", m.kind()))
 }
 
-// refuse ends the connection for what the router has sent.
+// refuse tells the router what is wrong with what it has sent.
 func (r *relay) refuse(n notification, why error) error {
-	r.say(n)
-	return fmt.Errorf("%w: this node ended the session: %s", why, n)
+	why = fmt.Errorf("%w: this node ended the session: %s", why, n)
+	r.say(n, why)
+	return why
 }
 
 func (r *relay) hearOpen(m message) error {
+	if len(m.body()) < 10 {
+		return r.refuse(badLength(m))
+	}
 	o, err := parseOpen(m)
 	if err != nil {
-		return err
+		return r.refuse(notification{code: codeOpen}, err)
 	}
 	if n, err := stranger(o, r.want); err != nil {
-		r.say(n)
+		r.say(n, err)
 		return err
 	}
-	r.theirs, r.opened = o, true
+	r.opened = true
+	close(r.met)
+	hold := min(o.hold, uint16(r.want.HoldTime/time.Second)) // RFC 4271 §4.2; 0 for none
+	if hold == 0 {
+		r.quiet.Store(true)
+		hold = innerHold(r.want) // GoBGP cannot do without
+	}
+	r.hold.Store(int64(time.Duration(hold) * time.Second))
 	if err := r.tell(event{kind: opened, open: o}); err != nil {
 		return err
 	}
-	if o.hold == 0 || r.want.HoldTime == 0 { // GoBGP cannot do without
-		r.quiet.Store(true)
-		setHold(m, innerHold(r.want))
-	}
-	return r.feed(m)
+	return r.feed(o.message(hold))
 }
+
+// hurry ends the connection of a router that takes it and does not introduce
+// itself. GoBGP would wait for four minutes.
+func (r *relay) hurry() {
+	t := time.NewTimer(r.patience())
+	defer t.Stop()
+	select {
+	case <-r.life.Done():
+	case <-r.met:
+	case <-t.C:
+		why := fmt.Errorf("the router took the connection, and has said nothing for %s: is it BGP that listens there?", r.patience())
+		r.say(notification{code: codeHold}, why)
+	}
+}
+
+// patience is for how long a router may be silent, or not read.
+func (r *relay) patience() time.Duration { return time.Duration(r.hold.Load()) }
 
 // alive tells GoBGP that the router is. Ten times a second will do: no hold time
 // is shorter than three.
@@ -201,7 +233,7 @@ func (r *relay) feed(m message) error {
 func (r *relay) fromCore() error {
 	from, out := bufio.NewReaderSize(r.core, 4*maxMessage), packer{}
 	for buf := make([]byte, maxMessage); ; {
-		if from.Buffered() == 0 { // GoBGP has said all that it has to, for now
+		if from.Buffered() == 0 || out.full() { // else there is more that may be packed
 			if err := r.pass(out.take()); err != nil {
 				return r.untaken(err)
 			}
@@ -232,8 +264,9 @@ func (r *relay) speak(m message, out *packer) error {
 		}
 	case typeNotification:
 		n := parseNotification(m)
-		r.say(n)
-		return ended(n, r.want.HoldTime)
+		why := ended(n, r.patience())
+		r.say(n, why)
+		return why
 	case typeKeepalive:
 		if r.confirmed && r.quiet.Load() {
 			return nil
@@ -249,7 +282,7 @@ func (r *relay) speak(m message, out *packer) error {
 func (r *relay) untaken(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("the router has not read for %d s what it is told", innerHold(r.want))
+		return fmt.Errorf("the router has not read for %s what it is told", r.patience())
 	case !sleep(r.life, farewell):
 		return context.Cause(r.life)
 	}
@@ -263,7 +296,7 @@ func (r *relay) pass(messages []byte) error {
 	if r.said || len(messages) == 0 {
 		return nil
 	}
-	if err := r.router.SetWriteDeadline(time.Now().Add(time.Duration(innerHold(r.want)) * time.Second)); err != nil {
+	if err := r.router.SetWriteDeadline(time.Now().Add(r.patience())); err != nil {
 		return err
 	}
 	_, err := r.router.Write(messages)
@@ -273,8 +306,9 @@ func (r *relay) pass(messages []byte) error {
 // farewell is for how long a router may take to read our last word.
 const farewell = 500 * time.Millisecond
 
-// say sends our last word.
-func (r *relay) say(n notification) {
+// say sends our last word. It is why the connection ends, not what the router
+// does when it hears it.
+func (r *relay) say(n notification, why error) {
 	// One that does not read is not waited for.
 	_ = r.router.SetWriteDeadline(time.Now().Add(farewell))
 	r.writing.Lock()
@@ -283,6 +317,7 @@ func (r *relay) say(n notification) {
 		return
 	}
 	r.said = true
+	r.end(why)
 	_ = r.router.SetWriteDeadline(time.Now().Add(farewell))
 	if _, err := r.router.Write(n.message()); err == nil {
 		_ = r.router.CloseWrite()

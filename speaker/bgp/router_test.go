@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -72,11 +71,11 @@ func TestRestartIsSaidOnce(t *testing.T) {
 	want(t, s, w)
 	for _, restart := range []byte{0x80, 0} {
 		m := p.establish(t, capGraceful)
-		for code, value := range capabilities(m) {
+		_ = eachCapability(m, func(code byte, value []byte) {
 			if code == capRestart && (value[0] != restart || value[1] != 30 || value[5] != 0x80 || value[9] != 0x80) {
 				t.Errorf("graceful restart %x, want flags %x", value, restart)
 			}
-		}
+		})
 		awaitUp(t, s, "a")
 		p.look(func() { p.conn.Close() })
 	}
@@ -121,54 +120,6 @@ func TestRouterHearsWhy(t *testing.T) {
 				t.Errorf("the router hears %s, want %s", parseNotification(last), tt.want)
 			}
 		})
-	}
-}
-
-// A router that is broken, or hostile, harms itself alone.
-func TestMalformedMessages(t *testing.T) {
-	raw := func(kind byte, body ...byte) message { return newMessage(kind, body) }
-	lies := raw(typeOpen, 4, 0xfd, 0xe9, 0, 9, 192, 0, 2, 1, 255, 2, 200, 1, 250)
-	half := newMessage(typeUpdate, make([]byte, 100))[:50]
-	before := []message{
-		lies, raw(typeOpen), raw(typeOpen, 4, 0xfd), raw(typeOpen, 3, 0xfd, 0xe9, 0, 9, 192, 0, 2, 1, 0),
-		raw(typeOpen, 4, 0xfd, 0xe9, 0, 9, 0, 0, 0, 0, 0), raw(typeUpdate, 1, 2, 3), raw(typeKeepalive), raw(typeKeepalive, 1, 2),
-		raw(typeNotification), raw(typeNotification, 6), raw(typeRefresh), raw(9, 1), raw(0), half,
-		message("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n"), {},
-	}
-	for code := range 256 { // a capability of each code, with a length that does not fit it
-		before = append(before, openMessage(65001, 9, ip("192.0.2.1"), []byte{byte(code), 3, 0, 1, 0xff}, capV4))
-	}
-	after := []message{
-		raw(typeUpdate), raw(typeUpdate, 0xff, 0xff), raw(typeUpdate, 0, 0, 0, 4, 0x40, 1, 200, 9),
-		raw(typeUpdate, 0, 0, 0, 0, 33, 1, 2, 3, 4, 5), raw(typeRefresh), raw(typeRefresh, 0, 9, 0, 9), raw(typeRefresh, 0, 1, 0, 1),
-		raw(typeOpen), raw(200), raw(typeNotification, 99), half,
-	}
-	good := newPuppet(t)
-	s, _ := run(t)
-	v := good.session("good")
-	v.Routes = []speaker.Route{{Prefix: prefix("203.0.113.1/32")}}
-	bad := newPuppet(t)
-	w := bad.session("bad")
-	w.ConnectRetry = time.Millisecond
-	want(t, s, v, w)
-	good.establish(t)
-	awaitUp(t, s, "good")
-	since := state(s, "good").Since
-	for _, m := range before {
-		bad.accept(t)
-		bad.send(m, m)
-		bad.conn.Close()
-	}
-	for _, m := range after {
-		bad.establish(t)
-		await(t, "the session", func() bool { return state(s, "bad").Up || state(s, "bad").State == "idle" })
-		bad.send(m, m)
-		bad.look(func() { bad.conn.Close() })
-	}
-	bad.establish(t)
-	awaitUp(t, s, "bad")
-	if st := state(s, "good"); !st.Up || st.Since != since || st.Flaps != 0 {
-		t.Errorf("another session is %+v", st)
 	}
 }
 
@@ -238,31 +189,4 @@ func TestRunsOnce(t *testing.T) {
 	if err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{base("a", "192.0.2.1")}}); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-}
-
-// Nothing of a connection is left when it is over.
-func TestGoroutinesEnd(t *testing.T) {
-	before := runtime.NumGoroutine()
-	p := newPuppet(t)
-	s, stop := run(t)
-	w := p.session("a")
-	w.ConnectRetry = time.Millisecond
-	want(t, s, w)
-	for range 20 {
-		p.establish(t)
-		awaitUp(t, s, "a")
-		p.look(func() { p.conn.Close() })
-		await(t, "the end", func() bool { return !state(s, "a").Up })
-		p.accept(t)
-		p.conn.Close()
-	}
-	stop()
-	for range 1000 {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	buf := make([]byte, 1<<16)
-	t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 }

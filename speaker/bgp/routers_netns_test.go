@@ -26,6 +26,7 @@ type peering struct {
 	multihop   int
 	ttl        bool
 	graceful   bool
+	active     bool   // it dials, too
 	hold       string // "" for 9
 	families   []string
 	more       string // lines for the neighbour
@@ -97,7 +98,10 @@ func (f *frr) config() string {
 	if p.neighbor == "" {
 		c += n + fmt.Sprintf(" interface remote-as %d", p.asn)
 	} else {
-		c += n + fmt.Sprintf(" remote-as %d", p.asn) + n + " passive"
+		c += n + fmt.Sprintf(" remote-as %d", p.asn)
+	}
+	if p.neighbor != "" && !p.active {
+		c += n + " passive"
 	}
 	if p.hold == "" {
 		p.hold = "3 9"
@@ -282,7 +286,10 @@ func (b *bird) config() string {
 		p.hold = "3 9"
 	}
 	keep, hold, _ := strings.Cut(p.hold, " ")
-	c += fmt.Sprintf(" passive on;\n error wait time 1, 2;\n error forget time 2;\n hold time %s;\n", hold)
+	if !p.active {
+		c += " passive on;\n"
+	}
+	c += fmt.Sprintf(" error wait time 1, 2;\n error forget time 2;\n hold time %s;\n", hold)
 	if keep != "0" {
 		c += " keepalive time " + keep + ";\n"
 	}

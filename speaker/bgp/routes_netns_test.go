@@ -133,6 +133,7 @@ var features = []feature{
 		p.neighbor, w.Source = "192.0.2.11", ip("192.0.2.11")
 	}, "192.0.2.11", "2001:db8::10", ""},
 	{"another port", func(p *peering, w *speaker.Session) { p.port, w.Port = 1790, 1790 }, "192.0.2.10", "2001:db8::10", ""},
+	{"a router that dials as well", func(p *peering, _ *speaker.Session) { p.active = true }, "192.0.2.10", "2001:db8::10", ""},
 	{"no keepalives", func(p *peering, w *speaker.Session) { p.hold, w.HoldTime, w.Keepalive = "0 0", 0, 0 }, "192.0.2.10", "2001:db8::10", ""},
 	{"IPv4 alone", func(p *peering, w *speaker.Session) { p.families, w.V6 = families46[:1], false }, "192.0.2.10", "", ""},
 	{"IPv6 alone over IPv4", func(p *peering, w *speaker.Session) { p.families, w.V4 = families46[1:], false }, "", "2001:db8::10", ""},

@@ -164,7 +164,8 @@ func (s *session) connect(ctx context.Context) (bool, error) {
 	k := &keeping{session: s, core: core, relay: r, local: addrOf(conn.LocalAddr())}
 	why := k.keep(ctx)
 	if n, ours := lastWords(why); ours && !s.silent(why) {
-		r.say(n)
+		r.end(why) // or that it does not hear it would be the reason
+		r.say(n, why)
 	}
 	return k.came, s.remember(k.came, r.close(why))
 }

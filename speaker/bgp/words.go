@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/herald-lb/herald/speaker"
 )
@@ -27,10 +28,11 @@ const (
 	headerBadLength = 2
 	headerBadType   = 3
 
-	openBadPeerAS = 2
-	openBadID     = 3
-	openBadHold   = 6
-	openBadCap    = 7
+	openBadVersion = 1
+	openBadPeerAS  = 2
+	openBadID      = 3
+	openBadHold    = 6
+	openBadCap     = 7
 
 	ceasePrefixes     = 1
 	ceaseShutdown     = 2
@@ -46,7 +48,7 @@ const (
 // for all of a code.
 var notificationNames = map[[2]byte]string{
 	{1, 0}: "message header error", {1, headerBadMarker}: "connection not synchronized", {1, headerBadLength}: "bad message length", {1, headerBadType}: "bad message type",
-	{2, 0}: "OPEN message error", {2, 1}: "unsupported version number", {2, openBadPeerAS}: "bad peer AS", {2, openBadID}: "bad BGP identifier",
+	{2, 0}: "OPEN message error", {2, openBadVersion}: "unsupported version number", {2, openBadPeerAS}: "bad peer AS", {2, openBadID}: "bad BGP identifier",
 	{2, 4}: "unsupported optional parameter", {2, openBadHold}: "unacceptable hold time", {2, openBadCap}: "unsupported capability", {2, 11}: "role mismatch",
 	{3, 0}: "UPDATE message error", {3, 1}: "malformed attribute list", {3, 2}: "unrecognized well-known attribute", {3, 3}: "missing well-known attribute",
 	{3, 4}: "attribute flags error", {3, 5}: "attribute length error", {3, 6}: "invalid ORIGIN attribute", {3, 8}: "invalid NEXT_HOP attribute",
@@ -66,7 +68,7 @@ func (n notification) words() string {
 	}
 	text := n.data[1:min(len(n.data), 1+int(n.data[0]))]
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
@@ -97,7 +99,7 @@ func refusal(n notification, w speaker.Session, local netip.Addr) error {
 	return errors.New(text)
 }
 
-// ended says why we, or GoBGP on our behalf, have ended a session.
+// ended says why GoBGP has ended a session on our behalf.
 func ended(n notification, hold time.Duration) error {
 	if n.code == codeHold {
 		return fmt.Errorf("the router was silent for %s, the hold time: it or the way to it is down", hold)
@@ -143,24 +145,6 @@ func suspicion(w speaker.Session) string {
 	return text
 }
 
-// stranger says so if a router is not who it has to be, and what it is told.
-func stranger(o open, w speaker.Session) (notification, error) {
-	badAS := notification{code: codeOpen, subcode: openBadPeerAS}
-	switch {
-	case w.PeerASN != 0 && o.asn != w.PeerASN:
-		return badAS, fmt.Errorf("the router says it is AS %d, and spec.peerASN is %d", o.asn, w.PeerASN)
-	case w.Relation == speaker.Internal && o.asn != w.LocalASN:
-		return badAS, fmt.Errorf("the router says it is AS %d, and spec.peerASN is internal: it has to be ours, %d", o.asn, w.LocalASN)
-	case w.Relation == speaker.External && o.asn == w.LocalASN:
-		return badAS, fmt.Errorf("the router says it is AS %d as we are, and spec.peerASN is external", o.asn)
-	case o.asn == w.LocalASN && o.id == w.RouterID: // RFC 6286 §2.2
-		return notification{code: codeOpen, subcode: openBadID}, fmt.Errorf("the router has the router ID %s, as this node: set spec.routerID", o.id)
-	case o.hold == 1 || o.hold == 2: // RFC 4271 §6.2
-		return notification{code: codeOpen, subcode: openBadHold}, fmt.Errorf("the router wants a hold time of %d s: it has to be 0, or 3 at least", o.hold)
-	}
-	return notification{}, nil
-}
-
 // errMute is a router that says nothing at all.
 var errMute = errors.New("the router closed the connection before it said who it is: " + unknown)
 
@@ -170,11 +154,25 @@ func badLength(m message) (notification, error) {
 		fmt.Errorf("the router sent a message of type %d with %d bytes", m.kind(), len(m))
 }
 
+// badHeader is what a router is told of a message that cannot be read, for all
+// that is known of it is the header.
+func badHeader(err error, header []byte) (notification, bool) {
+	switch {
+	case errors.Is(err, errHeader):
+		return notification{code: codeHeader, subcode: headerBadMarker}, true
+	case errors.Is(err, errLength):
+		return notification{codeHeader, headerBadLength, slices.Clone(header[16:18])}, true
+	}
+	return notification{}, false
+}
+
 // lost says why a connection that was there is not any more.
 func lost(err error, opened bool) error {
 	switch {
 	case errors.Is(err, errHeader):
 		return errors.New("what came from the router is not BGP: is it the right port?")
+	case errors.Is(err, errLength):
+		return errors.New("the router sent a message that is longer or shorter than BGP allows")
 	case !opened && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 		return errMute
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
