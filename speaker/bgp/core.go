@@ -61,9 +61,17 @@ func newCore(ctx context.Context, w speaker.Session, log *slog.Logger) (*core, e
 	}()
 	if err := c.start(ctx, w); err != nil {
 		c.close()
-		return nil, fmt.Errorf("starting GoBGP: %w", err)
+		return nil, fmt.Errorf("starting GoBGP: %w", homeless(err))
 	}
 	return c, nil
+}
+
+// homeless says so if this node does not reach itself.
+func homeless(err error) error {
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return fmt.Errorf("this node does not reach itself by 127.0.0.0/8: is the link lo up, has it 127.0.0.1, and does no filter drop that? %w", err)
+	}
+	return err
 }
 
 // loopback returns an address that no other program of this node will guess:
@@ -72,6 +80,10 @@ func loopback() netip.Addr {
 	n := rand.Uint32()
 	return netip.AddrFrom4([4]byte{127, byte(n >> 16), byte(n >> 8), byte(n)%254 + 1})
 }
+
+// homeTimeout is for how long this node may take to reach itself. Whoever calls
+// Sync waits for it.
+const homeTimeout = time.Second
 
 var home = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
@@ -88,7 +100,7 @@ func (c *core) start(ctx context.Context, w speaker.Session) error {
 	if err := c.await(ctx, api.PeerState_ACTIVE); err != nil {
 		return err
 	}
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.peer, 0))}
+	d := net.Dialer{Timeout: homeTimeout, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.peer, 0))}
 	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(home, port).String())
 	if err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/herald-lb/herald/speaker"
 )
@@ -178,8 +180,11 @@ func loopbacks(t testing.TB, in site) {
 	t.Helper()
 	n := node(t)
 	if link, err := n.Link.LinkByName("lo"); err == nil {
-		if addrs, _ := n.Link.AddrList(link, 2); len(addrs) < 2 {
-			n.Addr(t, "lo", "198.51.100.10/32", "2001:db8:10::10/128")
+		for family, a := range map[int]string{unix.AF_INET: "198.51.100.10/32", unix.AF_INET6: "2001:db8:10::10/128"} {
+			addrs, _ := n.Link.AddrList(link, family)
+			if !slices.ContainsFunc(addrs, func(have netlink.Addr) bool { return have.IPNet.String() == a }) {
+				n.Addr(t, "lo", a)
+			}
 		}
 	}
 	in.Addr(t, "lo", "198.51.100.1/32")
