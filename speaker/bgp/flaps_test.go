@@ -65,7 +65,7 @@ func TestFlapsLeaveNothing(t *testing.T) {
 func flap(t *testing.T, s *Speaker, p *puppet, times int, others func(i int) []speaker.Session) {
 	t.Helper()
 	w := p.session("flapping")
-	w.ConnectRetry, w.Routes = time.Millisecond, some(100)
+	w.ConnectRetry, w.Routes = time.Millisecond, some(10)
 	want(t, s, append(others(0), w)...)
 	for i := range times {
 		p.establish(t)

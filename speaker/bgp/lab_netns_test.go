@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 	if lo, err := netlink.LinkByName("lo"); err == nil {
 		_ = netlink.LinkSetUp(lo) // what needs it will say so
 	}
+	_ = flag.Set("test.parallel", "8") // what is parallel waits, most of the time
 	os.Exit(m.Run())
 }
 

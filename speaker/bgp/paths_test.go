@@ -377,6 +377,7 @@ func TestNotificationsInWords(t *testing.T) {
 		{cease(ceaseShutdown, "maintenance until 6\npm"), `the router ended the session: administrative shutdown: "maintenance until 6 pm"; its operator has shut the session down`},
 		{cease(ceaseDeconfigured, ""), "the router ended the session: peer de-configured; this node was removed from its configuration"},
 		{cease(ceasePrefixes, ""), "the router ended the session: maximum number of prefixes reached; it takes fewer routes than it is told: raise its maximum, or aggregate"},
+		{notification{codeCease, ceaseReset, []byte{3, 'a', 0xc2, 0x85}}, `the router ended the session: administrative reset: "a "`}, // U+0085
 		{notification{code: 2, subcode: 6}, "the router ended the session: unacceptable hold time; it does not accept spec.holdTime 9s"},
 		{notification{code: 6, subcode: 99}, "the router ended the session: cease, subcode 99"},
 		{notification{code: 99, subcode: 1}, "the router ended the session: code 99, subcode 1"},

@@ -15,7 +15,7 @@ func TestRoutesAreToldAgain(t *testing.T) {
 			want(t, s, w)
 			awaitUp(t, s, "a")
 			awaitRoutes(t, r, w, expected(w, told, "192.0.2.10", "2001:db8::10"))
-			for range 3 {
+			for range 2 {
 				before, up := r.updates(t)
 				r.again(t)
 				await(t, "all of it once more", func() bool { now, _ := r.updates(t); return now > before })

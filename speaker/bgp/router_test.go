@@ -17,6 +17,7 @@ import (
 
 // Whatever Sync was told before, the router knows what it was told last.
 func TestRouterKnowsTheLast(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(3, 4))
 	p, q := newPuppet(t), newPuppet(t)
 	s, _ := run(t)
@@ -48,6 +49,7 @@ func TestRouterKnowsTheLast(t *testing.T) {
 
 // What the router has said of a shutdown is in the state, and it is tried again.
 func TestNotificationIsShown(t *testing.T) {
+	t.Parallel()
 	p := newPuppet(t)
 	s, _ := run(t)
 	want(t, s, p.session("a"))
@@ -64,6 +66,7 @@ func TestNotificationIsShown(t *testing.T) {
 
 // Restart State is said once, Forwarding State always (RFC 4724 §3).
 func TestRestartIsSaidOnce(t *testing.T) {
+	t.Parallel()
 	p := newPuppet(t)
 	s, stop := run(t)
 	w := p.session("a")
@@ -92,6 +95,7 @@ func TestRestartIsSaidOnce(t *testing.T) {
 
 // A router hears why a session ends.
 func TestRouterHearsWhy(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		end  func(s *Speaker, w speaker.Session, stop func())
@@ -125,6 +129,7 @@ func TestRouterHearsWhy(t *testing.T) {
 
 // Offers are counted, and their UPDATEs keep the session alive.
 func TestOffersAreCounted(t *testing.T) {
+	t.Parallel()
 	p := newPuppet(t)
 	p.alive = false
 	s, _ := run(t)
@@ -147,6 +152,7 @@ func TestOffersAreCounted(t *testing.T) {
 
 // Without a hold time nobody sends keepalives, and the session stays.
 func TestNoKeepalives(t *testing.T) {
+	t.Parallel()
 	p := newPuppet(t)
 	p.alive = false
 	s, _ := run(t)
@@ -164,6 +170,7 @@ func TestNoKeepalives(t *testing.T) {
 
 // Sync and States go on while a router does not answer, or does not read.
 func TestSlowRouterHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	p := newPuppet(t)
 	s, stop := run(t)
 	w := p.session("a")
