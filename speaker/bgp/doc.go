@@ -16,8 +16,10 @@
 // one connection (core.go), which ends with it. So sessions share nothing: each
 // has its own number, router ID and routes, and no state outlives a connection
 // but what Sync has said. Between the two a relay passes whole messages and
-// reads them (relay.go, wire.go). It knows what GoBGP does not tell: what the
-// router says it is, before anything is said to it; every NOTIFICATION in words;
-// and how many routes were offered. UPDATEs of the router end there, so nothing
-// that it sends can take memory, or reach the code that would decode it.
+// reads them (relay.go, wire.go, open.go). It knows what GoBGP does not tell: what
+// the router says it is, before anything is said to it; every NOTIFICATION in
+// words; and how many routes were offered. Nothing that a router sends comes to
+// GoBGP as it is: its OPEN is made anew, its UPDATEs end there, and how often it
+// asks for all routes is limited (refresh.go). So none can take memory, or reach
+// the code that would decode it. What GoBGP says is packed (pack.go).
 package bgp

@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime/debug"
 	"testing"
@@ -108,4 +109,19 @@ func TestHostileRouterAmongOthers(t *testing.T) {
 			t.Errorf("a session is %+v, was %+v", st, states[i])
 		}
 	}
+}
+
+// millionOffers are UPDATEs with a million prefixes.
+func millionOffers() []message {
+	const n, each = 1_000_000, 800
+	var all []message
+	for at := 0; at < n; {
+		var nlri []byte
+		for range min(each, n-at) {
+			nlri = binary.BigEndian.AppendUint32(append(nlri, 32), uint32(10<<24+at))
+			at++
+		}
+		all = append(all, updateMessage(nil, []byte{0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 1}, nlri))
+	}
+	return all
 }

@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -353,19 +352,4 @@ func equal(a, b map[netip.Prefix]string) bool {
 		}
 	}
 	return len(a) == len(b)
-}
-
-// millionOffers are UPDATEs with a million prefixes.
-func millionOffers() []message {
-	const n, each = 1_000_000, 800
-	var all []message
-	for at := 0; at < n; {
-		var nlri []byte
-		for range min(each, n-at) {
-			nlri = binary.BigEndian.AppendUint32(append(nlri, 32), uint32(10<<24+at))
-			at++
-		}
-		all = append(all, updateMessage(nil, []byte{0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 1}, nlri))
-	}
-	return all
 }

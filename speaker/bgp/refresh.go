@@ -12,8 +12,8 @@ import (
 // first, and merges those that come within a pause into one at the end of it: the
 // router gets all routes as they are after its last request, if a bit later.
 
-// refreshPause is the time between two answers with a number of routes. An
-// answer takes some 20 µs for each; see ADR 19.
+// refreshPause is the time between two answers with a number of routes: what an
+// answer takes grows with them.
 func refreshPause(routes int) time.Duration {
 	return time.Second + time.Duration(routes)*time.Millisecond
 }

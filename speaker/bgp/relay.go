@@ -60,7 +60,6 @@ type relay struct {
 	pumps sync.WaitGroup
 
 	// Of the goroutine that reads from the router, and what it tells the others.
-	theirs    open
 	opened    bool
 	up        bool
 	confirmed bool        // of the other one: our first KEEPALIVE is on its way
