@@ -136,6 +136,7 @@ bench: build ## the figures
 	@$(SETUP) packages control-plane kernel
 	REQUIRE_NETNS=1 go test -run '^$$' -bench 'Crowd|Flood' -benchtime 1x -tags netns -p 1 \
 	  -exec $(CURDIR)/e2e/netns-run.sh ./speaker/liveness/ ./speaker/arp/ ./speaker/ndp/
+	REQUIRE_NETNS=1 go test -run '^$$' -bench . -benchtime 1x -tags netns -exec $(CURDIR)/e2e/netns-run.sh ./speaker/bgp/
 	REQUIRE_IPVS=1 go test -run '^$$' -bench . -benchtime 3x -timeout 30m -tags netns -p 1 \
 	  -exec '$(UML)/uml-run.sh -m 4G -t 1800' ./speaker/steer/ipvs/
 	cd e2e && HERALD_BIN=$(CURDIR)/bin/herald go test -run '^$$' -bench . -benchtime 1x $(STORIES)
