@@ -165,47 +165,60 @@ func (f *frr) vtysh(t testing.TB, commands ...string) string {
 	return f.in.Run(t, "vtysh", args...)
 }
 
-func (f *frr) show(t testing.TB, into any, command string) {
+// show has commands answered, by one process as each takes its time, into values.
+func (f *frr) show(t testing.TB, commands []string, into func(i int) any) {
 	t.Helper()
-	out := f.vtysh(t, command)
-	if err := json.Unmarshal([]byte(out), into); err != nil {
-		t.Fatalf("%s: %v in\n%s", command, err, out)
+	if len(commands) == 0 {
+		return
+	}
+	out := f.vtysh(t, commands...)
+	d := json.NewDecoder(strings.NewReader(out))
+	for i := range commands {
+		if err := d.Decode(into(i)); err != nil {
+			t.Fatalf("%s: %v in\n%s", commands[i], err, out)
+		}
 	}
 }
 
 func (f *frr) routes(t testing.TB) map[netip.Prefix]heard {
 	t.Helper()
+	var tables [2]struct{ Routes map[string]json.RawMessage }
+	f.show(t, []string{"show bgp ipv4 unicast json", "show bgp ipv6 unicast json"}, func(i int) any { return &tables[i] })
+	var prefixes, commands []string
+	for i, family := range []string{"ipv4", "ipv6"} {
+		for p := range tables[i].Routes {
+			prefixes, commands = append(prefixes, p), append(commands, "show bgp "+family+" unicast "+p+" json")
+		}
+	}
+	routes := make([]frrRoute, len(prefixes))
+	f.show(t, commands, func(i int) any { return &routes[i] })
 	all := map[netip.Prefix]heard{}
-	for _, family := range []string{"ipv4", "ipv6"} {
-		var table struct{ Routes map[string]json.RawMessage }
-		f.show(t, &table, "show bgp "+family+" unicast json")
-		for p := range table.Routes {
-			if h, ok := f.route(t, family, p); ok {
-				all[prefix(p)] = h
-			}
+	for i, p := range prefixes {
+		if h, ok := routes[i].heard(); ok {
+			all[prefix(p)] = h
 		}
 	}
 	return all
 }
 
-func (f *frr) route(t testing.TB, family, p string) (heard, bool) {
-	t.Helper()
-	var route struct {
-		Paths []struct {
-			Aspath         struct{ String string }
-			Metric, LocPrf *int64
-			Stale          bool
-			Community      struct{ String string }
-			LargeCommunity struct{ String string }
-			Nexthops       []struct{ IP string }
-			Peer           struct{ PeerID string }
-		}
+// A frrRoute is what FRR shows of one.
+type frrRoute struct {
+	Paths []struct {
+		Aspath         struct{ String string }
+		Metric, LocPrf *int64
+		Stale          bool
+		Community      struct{ String string }
+		LargeCommunity struct{ String string }
+		Nexthops       []struct{ IP string }
+		Peer           struct{ PeerID string }
 	}
-	f.show(t, &route, "show bgp "+family+" unicast "+p+" json")
-	if len(route.Paths) == 0 || len(route.Paths[0].Nexthops) == 0 {
+}
+
+func (r frrRoute) heard() (heard, bool) {
+	if len(r.Paths) == 0 || len(r.Paths[0].Nexthops) == 0 {
 		return heard{}, false
 	}
-	path := route.Paths[0]
+	path := r.Paths[0]
 	h := heard{
 		hop: path.Nexthops[0].IP, path: path.Aspath.String, large: path.LargeCommunity.String, localPref: -1, med: -1, stale: path.Stale,
 		communities: strings.NewReplacer("graceful-shutdown", "65535:0", "no-export", "65535:65281").Replace(path.Community.String),
@@ -232,7 +245,7 @@ type frrNeighbor struct {
 func (f *frr) session(t testing.TB) frrNeighbor {
 	t.Helper()
 	all := map[string]frrNeighbor{}
-	f.show(t, &all, "show bgp neighbors "+f.neighbor()+" json")
+	f.show(t, []string{"show bgp neighbors " + f.neighbor() + " json"}, func(int) any { return &all })
 	return all[f.neighbor()]
 }
 
