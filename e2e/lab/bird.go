@@ -46,11 +46,19 @@ protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where sour
 	if b.with.BFD > 0 {
 		fmt.Fprintf(&c, "protocol bfd { interface \"*\" { interval %d ms; multiplier 3; }; }\n", b.with.BFD.Milliseconds())
 	}
+	if b.with.Unnumbered {
+		fmt.Fprintf(&c, "protocol bgp any {\n local as %d;\n neighbor range fe80::/10 as %d;\n interface \"eth0\";\n dynamic name \"n\";\n", b.with.ASN, b.with.NodeASN)
+		c.WriteString(" ipv4 { import all; export none; extended next hop on; };\n ipv6 { import all; export none; };\n}\n")
+		return c.String()
+	}
 	for i, ends := range b.lab.neighbours(b.with) {
 		fmt.Fprintf(&c, "protocol bgp n%d {\n local %s as %d;\n neighbor %s as %d;\n passive on;\n hold time %d;\n error wait time 1, 2;\n error forget time 2;\n",
-			i+1, ends.Router, RouterASN, ends.Node, b.with.NodeASN, int(b.with.HoldTime/time.Second))
+			i+1, ends.Router, b.with.ASN, ends.Node, b.with.NodeASN, int(b.with.HoldTime/time.Second))
 		if b.with.Password != "" {
 			fmt.Fprintf(&c, " password %q;\n", b.with.Password)
+		}
+		if b.with.TTL {
+			c.WriteString(" ttl security on;\n")
 		}
 		if b.with.BFD > 0 {
 			fmt.Fprintf(&c, " bfd %s;\n", map[bool]string{false: "on", true: "graceful"}[b.with.Graceful])

@@ -46,7 +46,7 @@ func (f *FRR) file(name string) string { return filepath.Join(f.dir, name) }
 
 func (f *FRR) config() string {
 	var c strings.Builder
-	fmt.Fprintf(&c, "router bgp %d\n bgp router-id 192.168.50.1\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n", RouterASN)
+	fmt.Fprintf(&c, "router bgp %d\n bgp router-id 192.168.50.1\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n", f.with.ASN)
 	if f.with.Graceful {
 		c.WriteString(" bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n")
 	}
@@ -61,6 +61,9 @@ func (f *FRR) config() string {
 		say("capability extended-nexthop")
 		if f.with.Password != "" {
 			say("password %s", f.with.Password)
+		}
+		if f.with.TTL {
+			say("ttl-security hops 1")
 		}
 		if f.with.BFD > 0 {
 			say("bfd 3 %d %d", f.with.BFD.Milliseconds(), f.with.BFD.Milliseconds())

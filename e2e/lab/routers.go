@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,19 +24,27 @@ const (
 
 // Neighbours is how a router has the nodes as neighbours, all alike.
 type Neighbours struct {
-	On       *Host // the router; nil for the lab's
-	Over6    bool  // sessions are over IPv6; both families are told either way
-	NodeASN  uint32
-	Password string
-	BFD      time.Duration // interval, ×3; 0 for none
-	Graceful bool
-	HoldTime time.Duration // 9 s if 0
-	No6      bool          // IPv6 is not spoken
+	On      *Host  // the router; nil for the lab's
+	Over6   bool   // sessions are over IPv6; both families are told either way
+	ASN     uint32 // of the router; RouterASN if 0
+	NodeASN uint32 // as the router has it; NodeASN if 0
+	TTL     bool   // only neighbours are heard (GTSM)
+	// Unnumbered takes whoever is at the other end of eth0, by link-local addresses
+	// (BIRD only).
+	Unnumbered bool
+	Password   string
+	BFD        time.Duration // interval, ×3; 0 for none
+	Graceful   bool
+	HoldTime   time.Duration // 9 s if 0
+	No6        bool          // IPv6 is not spoken
 }
 
 func (l *Lab) withDefaults(n Neighbours) Neighbours {
 	if n.On == nil {
 		n.On = l.Router
+	}
+	if n.ASN == 0 {
+		n.ASN = RouterASN
 	}
 	if n.NodeASN == 0 {
 		n.NodeASN = NodeASN
@@ -82,6 +91,22 @@ func (l *Lab) neighbours(n Neighbours) []Ends {
 		all = append(all, Ends{n.On.Addr(!n.Over6), node.Addr(!n.Over6)})
 	}
 	return all
+}
+
+// Uplink adds a router with a cable of its own to a node, whose link is up0. Neither end
+// has an address but its link-local one. The router's segment addresses, which name it,
+// end in number.
+func (l *Lab) Uplink(n *Node, name string, number int) *Host {
+	l.t.Helper()
+	ns, err := l.net.namespace(name)
+	if err != nil {
+		l.t.Fatalf("adding %s: %v", name, err)
+	}
+	h := &Host{Namespace: ns, mac: net.HardwareAddr{2, 0, 192, 168, 51, byte(number)}}
+	if err := errors.Join(cable(plug{ns: n.Namespace, link: "up0"}, plug{ns: ns, link: "eth0", mac: h.mac.String()}), h.forward()); err != nil {
+		l.t.Fatalf("adding %s: %v", name, err)
+	}
+	return h
 }
 
 // daemonDir makes a directory for what a routing daemon keeps in files.

@@ -267,6 +267,69 @@ func TestAnAddressIsToldByWhoCanServeIt(t *testing.T) {
 	l.Eventually("it is told again", func() error { return hops(l, one, n1, n2, n3) })
 }
 
+// What a pool says of its routes is what routers read, each what it is to be told: one
+// inside the nodes' own system, with a number of four bytes, has all of it as an
+// aggregate; one outside hears only one node, which is a neighbour, from an
+// address of its own; one is at the other end of a cable, without an address.
+func TestRoutersReadWhatThePoolSays(t *testing.T) {
+	aboutRouters(t)
+	const ours = 4200000001
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	inside := l.Bird(lab.Neighbours{ASN: ours, NodeASN: ours})
+	above := l.Bird(lab.Neighbours{On: l.Uplink(l.Node(2), "above", 61), NodeASN: ours, Unnumbered: true})
+	host := l.Guest("outside", 60)
+	outside := l.Bird(lab.Neighbours{On: host, Over6: true, NodeASN: ours, TTL: true})
+	l.Apply(`
+apiVersion: herald-lb.io/v1alpha1
+kind: AddressPool
+metadata: {name: routed}
+spec:
+  addresses: [203.0.113.0/28, "2001:db8:113::/124"]
+  announce:
+    bgp:
+      - {peers: [inside], aggregationLength: 28, aggregationLengthV6: 124, localPref: 250, med: 5, communities: ["65000:100", "4200000001:1:2"]}
+      - {peers: [outside], communities: [no-export], med: 7}
+      - {peers: [above]}
+`)
+	peer := "{apiVersion: herald-lb.io/v1alpha1, kind: BGPPeer, metadata: {name: %s}, spec: {myASN: %d, address: %q, %s}}"
+	l.Apply(fmt.Sprintf(peer, "inside", uint32(ours), l.Router.Addr(true), "internal: true"))
+	l.Apply(fmt.Sprintf(peer, "outside", uint32(ours), host.Addr(false),
+		fmt.Sprintf(`external: true, ttlSecurity: true, sourceAddress: %q, routerID: 192.0.2.77, nodeSelector: {matchLabels: {kubernetes.io/hostname: n1}}`, l.Node(1).Addr(false))))
+	l.Apply(fmt.Sprintf("{apiVersion: herald-lb.io/v1alpha1, kind: BGPPeer, metadata: {name: above}, spec: {myASN: %d, peerASN: %d, interface: up0, nodeSelector: {matchLabels: {kubernetes.io/hostname: n2}}}}",
+		uint32(ours), lab.RouterASN))
+	l.Apply(service{name: "web", more: twoFamilies}.String())
+	addrs := bothAddresses(l, "web")
+	l.Eventually("all nodes have a session with one, and one each with the others", func() error {
+		return errors.Join(established(l, "inside", "3/3"), established(l, "outside", "1/1"), established(l, "above", "1/1"))
+	})
+	for _, read := range []struct {
+		by    *lab.Bird
+		what  string
+		words []string
+	}{
+		{inside, "203.0.113.0/28", []string{"BGP.local_pref: 250", "BGP.med: 5", "(65000,100)", "(4200000001, 1, 2)", "BGP.next_hop: 192.168.50.13"}},
+		{inside, "2001:db8:113::/124", []string{"BGP.local_pref: 250", "BGP.med: 5", "(65000,100)", "(4200000001, 1, 2)"}},
+		{outside, addrs[0].String() + "/32", []string{"BGP.as_path: 4200000001", "BGP.med: 7", "(65535,65281)"}},
+		{outside, addrs[1].String() + "/128", []string{"BGP.as_path: 4200000001", "BGP.med: 7", "(65535,65281)", "via fd50::11"}},
+		{above, addrs[0].String() + "/32", []string{"BGP.as_path: 4200000001", "via fe80:"}},
+		{above, addrs[1].String() + "/128", []string{"BGP.as_path: 4200000001", "via fe80:"}},
+	} {
+		l.Eventually(read.what+" is read", func() error {
+			said, err := read.by.Ask("show route " + read.what + " all")
+			for _, w := range read.words {
+				if err == nil && !strings.Contains(said, w) {
+					err = fmt.Errorf("no %s in %s", w, said)
+				}
+			}
+			return err
+		})
+	}
+	if said, err := outside.Ask("show protocols all n1"); err != nil || !strings.Contains(said, "192.0.2.77") {
+		t.Errorf("the node has another router ID: %v in %s", err, said)
+	}
+}
+
 // A pool may be announced both ways at once.
 func TestAnAddressIsAnnouncedByBGPAndOnTheSegmentAtOnce(t *testing.T) {
 	aboutRouters(t)
