@@ -101,12 +101,13 @@ func TestConnectionsGoOnWhenTheNodesOfAnAddressChange(t *testing.T) {
 		t.Skip("nftables knows only the connections that began at its node")
 	}
 	onePodEach(l, "web")
-	l.Bird(lab.Neighbours{BFD: fast})
+	daemon := l.Bird(lab.Neighbours{BFD: fast})
 	l.Apply(routedPool)
 	l.Apply(bgpPeer("router", l.Router.Addr(true), ", bfd: {interval: 100ms}"))
 	l.Apply(service{name: "web", more: twoFamilies}.String())
 	all, addrs := l.Nodes(), bothAddresses(l, "web")
 	l.Eventually("all nodes have told it", allHops(l, addrs, all...))
+	l.Eventually("BFD is up", bothUp(l, "router", l.Router.Addr(true), daemon))
 	type client struct {
 		*lab.Session
 		pod string
@@ -139,7 +140,7 @@ func TestConnectionsGoOnWhenTheNodesOfAnAddressChange(t *testing.T) {
 	}
 	goOn("before", "")
 	all[2].Unplug()
-	l.Within(5*time.Second, "the others have it", allHops(l, addrs, all[0], all[1]))
+	l.Eventually("the others have it", allHops(l, addrs, all[0], all[1]))
 	goOn("a node has died", "web-3")
 	all[2].Replug()
 	l.Eventually("all have it again", allHops(l, addrs, all...))
