@@ -44,7 +44,7 @@ protocol kernel kernel4 { merge paths yes; ipv4 { import none; export where sour
 protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where source = RTS_BGP; }; }
 `, b.with.On.Addr(true))
 	if b.with.BFD > 0 {
-		fmt.Fprintf(&c, "protocol bfd { interface \"*\" { interval %d ms; multiplier 3; }; }\n", b.with.BFD.Milliseconds())
+		fmt.Fprintf(&c, "protocol bfd { interface \"*\" { interval %[1]d ms; multiplier 3; }; multihop { interval %[1]d ms; multiplier 3; }; }\n", b.with.BFD.Milliseconds())
 	}
 	if b.with.Unnumbered {
 		fmt.Fprintf(&c, "protocol bgp any {\n local as %d;\n neighbor range fe80::/10 as %d;\n interface \"eth0\";\n dynamic name \"n\";\n", b.with.ASN, b.with.NodeASN)
@@ -56,6 +56,9 @@ protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where sour
 			i+1, ends.Router, b.with.ASN, ends.Node, b.with.NodeASN, int(b.with.HoldTime/time.Second))
 		if b.with.Password != "" {
 			fmt.Fprintf(&c, " password %q;\n", b.with.Password)
+		}
+		if b.with.Multihop {
+			c.WriteString(" multihop 5;\n")
 		}
 		if b.with.TTL {
 			c.WriteString(" ttl security on;\n")

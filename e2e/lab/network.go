@@ -10,6 +10,7 @@ import (
 // The address plan. doc.go has the picture.
 const (
 	lan4, lan6   = "192.168.50.%d", "fd50::%d" // both end in the same digits
+	far4, far6   = "198.51.100.7", "fd99::7"
 	pod4, pod6   = "10.244.%d.%d", "fd10:244:%d::%d"
 	allPods      = "10.244.0.0/16,fd10:244::/32"
 	apiServer    = "10.78.0.1"
@@ -106,7 +107,7 @@ func (n *network) addRouter() (err error) {
 		n.router.spread(),
 		cable(plug{ns: n.router.Namespace, link: "down0"}, plug{ns: far, link: "eth0"}),
 		n.router.address("down0", "198.51.100.1/24", "fd99::1/64"),
-		far.address("eth0", "198.51.100.7/24", "fd99::7/64"),
+		far.address("eth0", far4+"/24", far6+"/64"),
 		far.route("default", "198.51.100.1"),
 		far.route("default", "fd99::1"),
 	)

@@ -24,11 +24,12 @@ const (
 
 // Neighbours is how a router has the nodes as neighbours, all alike.
 type Neighbours struct {
-	On      *Host  // the router; nil for the lab's
-	Over6   bool   // sessions are over IPv6; both families are told either way
-	ASN     uint32 // of the router; RouterASN if 0
-	NodeASN uint32 // as the router has it; NodeASN if 0
-	TTL     bool   // only neighbours are heard (GTSM)
+	On       *Host  // the router; nil for the lab's
+	Over6    bool   // sessions are over IPv6; both families are told either way
+	ASN      uint32 // of the router; RouterASN if 0
+	NodeASN  uint32 // as the router has it; NodeASN if 0
+	TTL      bool   // only neighbours are heard (GTSM)
+	Multihop bool   // the router is not on the segment (BIRD only)
 	// Unnumbered takes whoever is at the other end of eth0, by link-local addresses
 	// (BIRD only).
 	Unnumbered bool
@@ -149,9 +150,13 @@ func (h *Host) Hops(addr netip.Addr) ([]netip.Addr, error) {
 	return slices.Compact(hops), nil
 }
 
-// Addr returns the host's address on the segment of a family.
+// Addr returns the host's address of a family: on the segment or, of the far host, on
+// the other side of the router.
 func (h *Host) Addr(four bool) netip.Addr {
-	a4, a6 := lanAddrs(int(h.mac[5]))
+	a4, a6 := far4, far6
+	if h.mac != nil {
+		a4, a6 = lanAddrs(int(h.mac[5]))
+	}
 	if four {
 		return netip.MustParseAddr(a4)
 	}

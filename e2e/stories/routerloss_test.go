@@ -48,6 +48,53 @@ func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
 	})
 }
 
+// A router that is not on the segment is told all the same, and watched over several
+// hops.
+func TestARouterMayBeFarAway(t *testing.T) {
+	aboutRouters(t)
+	for _, over6 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[over6], func(t *testing.T) {
+			l := lab.Start(t, lab.Options{})
+			onePodEach(l, "web")
+			router := l.Far.Addr(!over6)
+			daemon := l.Bird(lab.Neighbours{On: l.Far, Over6: over6, Multihop: true, BFD: 300 * time.Millisecond})
+			l.Apply(routedPool)
+			l.Apply(bgpPeer("router", router, ", ebgpMultihop: true, bfd: {interval: 300ms}"))
+			l.Apply(service{name: "web", more: twoFamilies}.String())
+			bothAddresses(l, "web")
+			l.Eventually("all nodes have told it", func() error {
+				all, err := daemon.Sessions()
+				for _, s := range all {
+					if err == nil && s.Prefixes != 2 {
+						err = fmt.Errorf("it says %+v", all)
+					}
+				}
+				return err
+			})
+			l.Eventually("BFD is up", bothUp(l, "router", router, daemon))
+		})
+	}
+}
+
+// Without BFD a speaker that stands still is missed after the hold time.
+func TestASpeakerThatStandsStillIsMissedByTheHoldTime(t *testing.T) {
+	aboutRouters(t)
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	l.Bird(lab.Neighbours{HoldTime: 3 * time.Second})
+	l.Apply(routedPool)
+	l.Apply(bgpPeer("router", l.Router.Addr(true), ", holdTime: 3s"))
+	l.Apply(service{name: "web", more: twoFamilies}.String())
+	all, addrs := l.Nodes(), bothAddresses(l, "web")
+	l.Eventually("all nodes have told it", allHops(l, addrs, all...))
+	began := time.Now()
+	all[2].Freeze()
+	l.Eventually("the others have it", allHops(l, addrs, all[0], all[1]))
+	t.Logf("its paths are gone after %s", time.Since(began).Round(time.Millisecond))
+	all[2].Thaw()
+	l.Eventually("all have it again", allHops(l, addrs, all...))
+}
+
 // A router that takes BFD down on purpose keeps its sessions, and so does one that
 // does not speak it.
 func TestASessionDoesNotNeedBFD(t *testing.T) {
