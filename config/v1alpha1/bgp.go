@@ -7,8 +7,81 @@ import (
 	"strconv"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/herald-lb/herald/config"
 )
+
+// A BGPAnnouncement says which routers are told which addresses, and how.
+type BGPAnnouncement struct {
+	// Peers are the names of the BGPPeers to tell. Without them it is all.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	Peers []string `json:"peers,omitempty"`
+
+	// NodeSelector selects, by their labels, the nodes that tell it. Without it
+	// all do that can serve the address.
+	//
+	// +optional
+	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+
+	// ServiceSelector selects, by their labels, the Services whose addresses are
+	// told. Without it those of all are.
+	//
+	// +optional
+	ServiceSelector *metav1.LabelSelector `json:"serviceSelector,omitempty"`
+
+	// AggregationLength is the length of the prefixes that IPv4 addresses are
+	// told as a part of. A router sends everything for such a prefix to the nodes
+	// that serve any address of it.
+	//
+	// +optional
+	// +kubebuilder:default=32
+	// +kubebuilder:validation:Minimum=8
+	// +kubebuilder:validation:Maximum=32
+	AggregationLength int32 `json:"aggregationLength,omitempty"`
+
+	// AggregationLengthV6 is that of IPv6 addresses.
+	//
+	// +optional
+	// +kubebuilder:default=128
+	// +kubebuilder:validation:Minimum=16
+	// +kubebuilder:validation:Maximum=128
+	AggregationLengthV6 int32 `json:"aggregationLengthV6,omitempty"`
+
+	// Communities are told with the routes.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	Communities []Community `json:"communities,omitempty"`
+
+	// LocalPref is the local preference of the routes, for routers of the nodes'
+	// own autonomous system: they like the highest.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	LocalPref *int64 `json:"localPref,omitempty"`
+
+	// MED is the metric of the routes among those of one autonomous system:
+	// routers like the lowest.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MED *int64 `json:"med,omitempty"`
+}
+
+// A Community is a standard BGP community (RFC 1997) as 65000:100, a large one
+// (RFC 8092) as 65000:1:2, or the name of a well-known one.
+//
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:XValidation:rule="self in ['no-export', 'no-advertise', 'no-export-subconfed', 'no-peer', 'blackhole', 'graceful-shutdown', 'accept-own'] || self.matches('^[0-9]{1,5}:[0-9]{1,5}$') && self.split(':').all(n, int(n) <= 65535) || self.matches('^[0-9]{1,10}(:[0-9]{1,10}){2}$') && self.split(':').all(n, int(n) <= 4294967295)",message="is no community: write 65000:100, 65000:1:2 for a large one, or one of no-export, no-advertise, no-export-subconfed, no-peer, blackhole, graceful-shutdown, accept-own"
+type Community string
 
 // wellKnown are the communities that have names (IANA, "BGP Well-known
 // Communities").
