@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/herald-lb/herald/config/v1alpha1"
+	"github.com/herald-lb/herald/internal/loop"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // what the last leader wrote just before it went.
 func (w *StatusWriter) CatchUp(ctx context.Context) error {
 	for !w.Source.Synced() { // asks nobody
-		if !pause(ctx, syncedEvery) {
+		if !loop.Pause(ctx, syncedEvery) {
 			return ctx.Err()
 		}
 	}
@@ -40,7 +41,7 @@ func (w *StatusWriter) CatchUp(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			w.Log.Warn("waiting to see all Services as they are", "retry", wait, "err", err)
 		}
-		if !pause(ctx, wait) {
+		if !loop.Pause(ctx, wait) {
 			return ctx.Err()
 		}
 	}

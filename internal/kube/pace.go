@@ -1,21 +1,8 @@
 package kube
 
 import (
-	"context"
 	"time"
 )
-
-// pause waits for d, and reports whether it ended before ctx did.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // A pace lets something be done once in ownEvery at most. The zero value has let
 // nothing be done yet.

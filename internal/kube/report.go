@@ -69,7 +69,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 			r.Log.Info("the SpeakerStatus of this node is written again")
 		}
 		failing = err != nil
-		pause(ctx, reportEvery)
+		loop.Pause(ctx, reportEvery)
 		if failing {
 			continue
 		}

@@ -68,3 +68,15 @@ func sleep(ctx context.Context, d time.Duration, b Bell) {
 	case <-ctx.Done():
 	}
 }
+
+// Pause waits for d, and reports whether it ended before ctx did.
+func Pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

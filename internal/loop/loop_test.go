@@ -71,3 +71,18 @@ func TestRun(t *testing.T) {
 		})
 	}
 }
+
+func TestPauseEndsInTimeOrWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if !Pause(t.Context(), time.Second) || time.Since(began) != time.Second {
+			t.Errorf("a pause of 1 s took %s", time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began = time.Now()
+		if Pause(ctx, time.Minute) || time.Since(began) != time.Second {
+			t.Errorf("a pause whose context ends after 1 s took %s", time.Since(began))
+		}
+	})
+}

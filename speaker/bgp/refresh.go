@@ -1,9 +1,10 @@
 package bgp
 
 import (
-	"context"
 	"encoding/binary"
 	"time"
+
+	"github.com/herald-lb/herald/internal/loop"
 )
 
 // A router may ask for all routes of a family again (ROUTE-REFRESH, RFC 2918).
@@ -59,22 +60,10 @@ func (r *relay) answer(f family) {
 // rest waits until a router may be answered again: it takes time, and the router
 // has to have read what it was told.
 func (r *relay) rest() {
-	for wait := refreshPause(int(r.routes.Load())); sleep(r.life, wait); wait = refreshLook {
+	for wait := refreshPause(int(r.routes.Load())); loop.Pause(r.life, wait); wait = refreshLook {
 		if since := r.idle.Load(); since != nil && time.Since(*since) > refreshCatchUp {
 			return
 		}
-	}
-}
-
-// sleep is false if ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 

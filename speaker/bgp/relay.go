@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/herald-lb/herald/internal/loop"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -282,7 +283,7 @@ func (r *relay) untaken(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the router has not read for %s what it is told", r.patience())
-	case !sleep(r.life, farewell):
+	case !loop.Pause(r.life, farewell):
 		return context.Cause(r.life)
 	}
 	return fmt.Errorf("the router does not take what it is told: %w", err)

@@ -9,6 +9,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/herald-lb/herald/internal/loop"
 )
 
 // resubscribe is how long to wait before a lost subscription is tried again.
@@ -31,7 +33,7 @@ func watch(ctx context.Context, ns netns.NsHandle, ring func()) error {
 			ring()
 			listen(ctx, s, ring)
 		}
-		if !wait(ctx, resubscribe) {
+		if !loop.Pause(ctx, resubscribe) {
 			return nil
 		}
 		s, err = subscribe(ns)
@@ -63,17 +65,5 @@ func listen(ctx context.Context, s *nl.NetlinkSocket, ring func()) {
 			return
 		}
 		ring()
-	}
-}
-
-// wait returns false if ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
