@@ -53,7 +53,7 @@ func (n *network) cut(t *testing.T) time.Time {
 // run runs a Server in a namespace until the test ends.
 func run(t *testing.T, in *nettest.Namespace, peers ...Peer) *Server {
 	t.Helper()
-	log := &buffer{}
+	log := &nettest.Buffer{}
 	s := New(Options{Log: logTo(log)})
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -131,7 +131,7 @@ func refereed(t *testing.T, which func(match) bool, f func(*testing.T, *network,
 // both waits until both ends are in a state and have agreed on the timers.
 func both(t *testing.T, m match, s *Server, r referee, state string) {
 	t.Helper()
-	await(t, "both to be "+state, func() bool {
+	nettest.Await(t, "both to be "+state, func() bool {
 		ours, theirs := s.Sessions()[m.ours.Addr], r.views(t)[m.theirs.addr]
 		agree := ours.Tx == theirs.detection/time.Duration(m.ours.Multiplier) && ours.Detection == theirs.tx*time.Duration(m.theirs.multiplier)
 		return ours.State.String() == state && theirs.state == state && (agree || state != "up")
@@ -200,10 +200,10 @@ func TestTimersChangeLiveFromEitherSide(t *testing.T) {
 func TestACutIsNoticedInTime(t *testing.T) {
 	refereed(t, few, func(t *testing.T, n *network, m match, s *Server, r referee) {
 		begin := n.cut(t)
-		await(t, "us to notice", func() bool { return s.Sessions()[m.ours.Addr].State == Down })
+		nettest.Await(t, "us to notice", func() bool { return s.Sessions()[m.ours.Addr].State == Down })
 		ours := s.Sessions()[m.ours.Addr]
 		took := ours.Since.Sub(begin)
-		await(t, "it to notice", func() bool { return r.views(t)[m.theirs.addr].state == "down" })
+		nettest.Await(t, "it to notice", func() bool { return r.views(t)[m.theirs.addr].state == "down" })
 		t.Logf("with 100 ms × 3 we have noticed after %v, it after at most %v", took.Round(ms), time.Since(begin).Round(ms))
 		// Upwards, as much as a busy machine may take.
 		if took < 190*ms || took > time.Second || ours.Diag != DetectionTime || ours.Losses != 1 {
@@ -217,7 +217,7 @@ func TestACutIsNoticedInTime(t *testing.T) {
 func TestAdminDownIsHonouredBothWays(t *testing.T) {
 	refereed(t, few, func(t *testing.T, _ *network, m match, s *Server, r referee) {
 		r.shutdown(t, m.theirs)
-		await(t, "us to be down", func() bool { return s.Sessions()[m.ours.Addr].State == Down })
+		nettest.Await(t, "us to be down", func() bool { return s.Sessions()[m.ours.Addr].State == Down })
 		ours := s.Sessions()[m.ours.Addr]
 		t.Logf("when it leaves we are %v", ours)
 		if _, isFRR := r.(*frr); isFRR && (ours.Diag != NeighborDown || ours.RemoteState != AdminDown) {
@@ -228,7 +228,7 @@ func TestAdminDownIsHonouredBothWays(t *testing.T) {
 
 		begin := time.Now()
 		s.Leave()
-		await(t, "it to be down", func() bool { return r.views(t)[m.theirs.addr].state == "down" })
+		nettest.Await(t, "it to be down", func() bool { return r.views(t)[m.theirs.addr].state == "down" })
 		theirs := r.views(t)[m.theirs.addr]
 		t.Logf("when we leave it is %+v after at most %v", theirs, time.Since(begin).Round(ms))
 		if theirs.detailed && (theirs.diag != "neighbor signaled session down" || theirs.remoteDiag != "administratively down") {

@@ -25,7 +25,7 @@ func duo(t *testing.T, change func(*Peer)) (n *network, node, neighbor *Server) 
 		change(&peers[i])
 	}
 	node, neighbor = run(t, n.node, peers[0]), run(t, n.neighbor, peers[1])
-	await(t, "both to be up", func() bool {
+	nettest.Await(t, "both to be up", func() bool {
 		return node.Sessions()[peers[0].Addr].State == Up && neighbor.Sessions()[peers[1].Addr].State == Up
 	})
 	return n, node, neighbor
@@ -106,18 +106,18 @@ func TestAPacketFromFurtherAwayIsIgnored(t *testing.T) {
 		}
 	}
 	send(254)
-	await(t, "the packet to be counted", func() bool { return node.Stats().Distant == 1 })
+	nettest.Await(t, "the packet to be counted", func() bool { return node.Stats().Distant == 1 })
 	if got := node.Sessions()[ip(neighbor4)]; got.State != Up || got.Losses != 0 {
 		t.Errorf("a packet with TTL 254 is believed: %+v", got)
 	}
 	send(255)
-	await(t, "the packet to be believed", func() bool { return node.Sessions()[ip(neighbor4)].Losses == 1 })
+	nettest.Await(t, "the packet to be believed", func() bool { return node.Sessions()[ip(neighbor4)].Losses == 1 })
 }
 
 func TestAPortThatAnotherDaemonHas(t *testing.T) {
 	n := lay(t)
 	startBIRD(t, n.node, matches()[0].theirs)
-	await(t, "BIRD to have the port", func() bool {
+	nettest.Await(t, "BIRD to have the port", func() bool {
 		return strings.Contains(n.node.Run(t, "cat", "/proc/net/udp"), ":0EC8 ")
 	})
 	s := run(t, n.node)
@@ -135,7 +135,7 @@ func TestAPeerWithoutBFDIsNamed(t *testing.T) {
 	n := lay(t)
 	s := run(t, n.node, peer(neighbor4), peer("192.0.2.99"))
 	for addr, want := range map[string]string{neighbor4: "connection refused", "192.0.2.99": "no route to host"} {
-		await(t, addr+" to be shown as "+want, func() bool { return strings.HasSuffix(s.Sessions()[ip(addr)].Err, want) })
+		nettest.Await(t, addr+" to be shown as "+want, func() bool { return strings.HasSuffix(s.Sessions()[ip(addr)].Err, want) })
 	}
 }
 
@@ -162,13 +162,13 @@ func TestALinkThatIsMadeAnew(t *testing.T) {
 		}
 		return true
 	}
-	await(t, "all to be up", up)
+	nettest.Await(t, "all to be up", up)
 	a.Run(t, "ip", "link", "del", "eth0")
-	await(t, "all to be down", func() bool {
+	nettest.Await(t, "all to be down", func() bool {
 		return ours.Sessions()[ip(neighbor4)].State != Up && ours.Sessions()[ip("fe80::2%eth0")].State != Up
 	})
 	cable()
-	await(t, "all to be up again", up)
+	nettest.Await(t, "all to be up again", up)
 }
 
 // So many peers has a speaker in a large cluster; bfdd is the other end of all.
@@ -196,7 +196,7 @@ func TestManySessions(t *testing.T) {
 		return count, losses
 	}
 	began := time.Now()
-	await(t, "all to be up", func() bool { count, _ := up(); return count == many })
+	nettest.Await(t, "all to be up", func() bool { count, _ := up(); return count == many })
 	t.Logf("%d sessions are up after %v", many, time.Since(began).Round(ms))
 	time.Sleep(2 * time.Second)
 	before, packets := cpu(t), s.Stats()

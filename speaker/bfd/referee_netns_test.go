@@ -3,19 +3,14 @@
 package bfd
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -52,82 +47,6 @@ type refereePeer struct {
 	multiplier  int
 }
 
-// daemon runs a program in a namespace until the test ends, and shows what it
-// has said if the test has failed.
-func daemon(t *testing.T, n *nettest.Namespace, name string, args ...string) *buffer {
-	t.Helper()
-	out := &buffer{}
-	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := n.Do(cmd.Start); err != nil {
-		t.Fatalf("starting %s: %v", name, err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s has said:\n%s", name, out)
-		}
-	})
-	return out
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// needs skips t if a program is missing, and fails it where it must run.
-func needs(t *testing.T, program, debian string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("REQUIRE_NETNS") != "":
-		t.Fatalf("there is no %s, of the package %s: %v", program, debian, err)
-	default:
-		t.Skipf("there is no %s, of the package %s", program, debian)
-	}
-	return path
-}
-
-// folder returns one with a short name, for sockets, which belongs to a user.
-func folder(t *testing.T, owner string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "bfd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	own(t, dir, owner)
-	return dir
-}
-
-func own(t *testing.T, path, owner string) {
-	t.Helper()
-	u, err := user.Lookup(owner)
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	if err := os.Chown(path, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -143,24 +62,24 @@ type frr struct {
 
 func startFRR(t *testing.T, n *nettest.Namespace, peers ...refereePeer) referee {
 	t.Helper()
-	zebra, bfdd := needs(t, "/usr/lib/frr/zebra", "frr"), needs(t, "/usr/lib/frr/bfdd", "frr")
-	needs(t, "vtysh", "frr")
-	f := &frr{n, folder(t, "frr")}
+	zebra, bfdd := nettest.Needs(t, "/usr/lib/frr/zebra", "frr"), nettest.Needs(t, "/usr/lib/frr/bfdd", "frr")
+	nettest.Needs(t, "vtysh", "frr")
+	f := &frr{n, nettest.Folder(t, "frr")}
 	args := func(name string) []string {
 		return []string{"-u", "frr", "-g", "frr", "--log", "stdout", "-A", "127.0.0.1", "--vty_socket", f.dir,
 			"-z", filepath.Join(f.dir, "zserv.api"), "-i", filepath.Join(f.dir, name+".pid"), "-f", "/dev/null"}
 	}
-	daemon(t, n, zebra, args("zebra")...)
-	await(t, "zebra's socket", func() bool { return listens(filepath.Join(f.dir, "zserv.api")) })
-	log := daemon(t, n, bfdd, append(args("bfdd"), "--bfdctl", filepath.Join(f.dir, "bfdd.sock"))...)
-	await(t, "bfdd's socket", func() bool { return listens(filepath.Join(f.dir, "bfdd.vty")) })
+	n.Start(t, zebra, args("zebra")...)
+	nettest.Await(t, "zebra's socket", func() bool { return nettest.Listens(filepath.Join(f.dir, "zserv.api")) })
+	log := n.Start(t, bfdd, append(args("bfdd"), "--bfdctl", filepath.Join(f.dir, "bfdd.sock"))...)
+	nettest.Await(t, "bfdd's socket", func() bool { return nettest.Listens(filepath.Join(f.dir, "bfdd.vty")) })
 	// bfdd gives up sessions on a link of which zebra has not told it yet.
 	const complaint = "doesn't exist"
-	await(t, "bfdd to know the link", func() bool {
-		before := strings.Count(log.String(), complaint)
+	nettest.Await(t, "bfdd to know the link", func() bool {
+		before := strings.Count(log.Said.String(), complaint)
 		f.add(t, peers)
 		time.Sleep(20 * ms)
-		return strings.Count(log.String(), complaint) == before
+		return strings.Count(log.Said.String(), complaint) == before
 	})
 	return f
 }
@@ -183,16 +102,6 @@ func (f *frr) timers(p refereePeer) []string {
 		fmt.Sprintf("receive-interval %d", every), fmt.Sprintf("transmit-interval %d", every),
 		fmt.Sprintf("detect-multiplier %d", p.multiplier),
 	}
-}
-
-// listens is whether somebody does at a socket in the file system.
-func listens(path string) bool {
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		return false
-	}
-	_ = c.Close()
-	return true
 }
 
 func (f *frr) peer(p refereePeer) string {
@@ -278,11 +187,11 @@ type bird struct {
 
 func startBIRD(t *testing.T, n *nettest.Namespace, peers ...refereePeer) referee {
 	t.Helper()
-	path := needs(t, "/usr/sbin/bird", "bird2")
-	b := &bird{n, folder(t, "root"), peers, map[netip.Addr]bool{}}
+	path := nettest.Needs(t, "/usr/sbin/bird", "bird2")
+	b := &bird{n, nettest.Folder(t, "root"), peers, map[netip.Addr]bool{}}
 	b.write(t)
-	daemon(t, n, path, "-f", "-c", b.file("conf"), "-s", b.file("ctl"), "-P", b.file("pid"))
-	await(t, "BIRD's socket", func() bool { return listens(b.file("ctl")) })
+	n.Start(t, path, "-f", "-c", b.file("conf"), "-s", b.file("ctl"), "-P", b.file("pid"))
+	nettest.Await(t, "BIRD's socket", func() bool { return nettest.Listens(b.file("ctl")) })
 	return b
 }
 
@@ -370,17 +279,6 @@ func seconds(s string) time.Duration {
 	return time.Duration(f*1000+0.5) * ms
 }
 
-// await waits until something is so.
-func await(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * ms) {
-		if so() {
-			return
-		}
-	}
-	t.Fatalf("waited 20 s in vain for %s", what)
-}
-
-func logTo(b *buffer) *slog.Logger {
+func logTo(b *nettest.Buffer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

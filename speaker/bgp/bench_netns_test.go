@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -131,7 +132,7 @@ func awaitCount(b testing.TB, r *bird, f family, n int) {
 	b.Helper()
 	want := fmt.Sprintf(" %d routes for", n+1) // with that of its own link
 	table := map[family]string{ipv4: "master4", ipv6: "master6"}[f]
-	await(b, fmt.Sprintf("%d routes", n), func() bool {
+	nettest.Await(b, fmt.Sprintf("%d routes", n), func() bool {
 		return strings.Contains(r.birdc(b, "show", "route", "count", "table", table), want)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -47,7 +48,7 @@ func TestFlapsLeaveNothing(t *testing.T) {
 	flap(t, s, newPuppet(t), flaps, func(i int) []speaker.Session { return tell(warm + i) })
 	awaitLoad(t, start)
 
-	await(t, "all routes", func() bool { return q.heardOf(ipv4)+q.heardOf(ipv6) >= len(all) })
+	nettest.Await(t, "all routes", func() bool { return q.heardOf(ipv4)+q.heardOf(ipv6) >= len(all) })
 	if n := q.heardOf(ipv4) + q.heardOf(ipv6); n != len(all) {
 		t.Errorf("the steady router heard %d routes, want %d", n, len(all))
 	}
@@ -72,7 +73,7 @@ func flap(t *testing.T, s *Speaker, p *puppet, times int, others func(i int) []s
 		awaitUp(t, s, "flapping")
 		want(t, s, append(others(i+1), w)...)
 		p.look(func() { p.conn.Close() })
-		await(t, "the end", func() bool { return !state(s, "flapping").Up })
+		nettest.Await(t, "the end", func() bool { return !state(s, "flapping").Up })
 		p.accept(t)
 		p.conn.Close()
 	}

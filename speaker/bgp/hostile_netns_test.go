@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"testing"
 	"time"
+
+	"github.com/herald-lb/herald/internal/nettest"
 )
 
 // A hostile router does what it can, for one that it shares a node with.
@@ -22,7 +24,7 @@ var hostile = []struct {
 		debug.FreeOSMemory()
 		before := rss(t)
 		p.send(offers...)
-		await(t, "a million to be counted", func() bool { return state(s, "hostile").Offered == 1_000_000 })
+		nettest.Await(t, "a million to be counted", func() bool { return state(s, "hostile").Offered == 1_000_000 })
 		debug.FreeOSMemory()
 		after := rss(t)
 		t.Logf("a million routes: RSS %d kB, before %d kB", after, before)

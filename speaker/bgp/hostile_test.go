@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -54,7 +55,7 @@ func awaitErr(t testing.TB, s *Speaker, name, words string) {
 			t.Logf("it says %q", state(s, name).Err)
 		}
 	}()
-	await(t, fmt.Sprintf("%q", words), func() bool { return strings.Contains(state(s, name).Err, words) })
+	nettest.Await(t, fmt.Sprintf("%q", words), func() bool { return strings.Contains(state(s, name).Err, words) })
 }
 
 // A router that introduces itself wrongly hears what is wrong with it, and so
@@ -144,7 +145,7 @@ func TestRouterBecomesAnother(t *testing.T) {
 		if st := state(s, "a"); st.PeerASN != uint32(65001+i) || st.RouterID != id {
 			t.Errorf("the router is AS %d, ID %s; want %d, %s", st.PeerASN, st.RouterID, 65001+i, id)
 		}
-		await(t, "the routes", func() bool { return p.heardOf(ipv4) == 1 && p.heardOf(ipv6) == 1 })
+		nettest.Await(t, "the routes", func() bool { return p.heardOf(ipv4) == 1 && p.heardOf(ipv6) == 1 })
 		p.look(func() { p.conn.Close() })
 	}
 }
@@ -221,7 +222,7 @@ func TestConnectionsEnd(t *testing.T) {
 		{"in OpenConfirm", func(t *testing.T, s *Speaker, p *puppet) {
 			p.accept(t)
 			p.send(openMessage(65001, 9, ip("192.0.2.1"), capV4, capV6))
-			await(t, "OpenConfirm", func() bool { return state(s, "a").State == "openconfirm" })
+			nettest.Await(t, "OpenConfirm", func() bool { return state(s, "a").State == "openconfirm" })
 		}, true},
 		{"in Established", func(t *testing.T, s *Speaker, p *puppet) {
 			p.accept(t)
@@ -249,9 +250,9 @@ func TestConnectionsEnd(t *testing.T) {
 				p.conn.Close()
 				p.establish(t)
 				awaitUp(t, s, "a")
-				await(t, "the routes", func() bool { return p.heardOf(ipv4) == 1 && p.heardOf(ipv6) == 1 })
+				nettest.Await(t, "the routes", func() bool { return p.heardOf(ipv4) == 1 && p.heardOf(ipv6) == 1 })
 				p.look(func() { p.conn.Close() })
-				await(t, "the end", func() bool { return !state(s, "a").Up })
+				nettest.Await(t, "the end", func() bool { return !state(s, "a").Up })
 			}
 		})
 	}
@@ -334,7 +335,7 @@ func TestRouterThatDoesNotRead(t *testing.T) {
 		}
 		v.Routes[0].MED = number(med)
 		want(t, s, w, v)
-		await(t, "the others' routes", func() (same bool) {
+		nettest.Await(t, "the others' routes", func() (same bool) {
 			good.look(func() { same = equal(good.rib, saidOf(v.Routes)) })
 			return same
 		})

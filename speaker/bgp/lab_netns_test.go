@@ -5,12 +5,8 @@ package bgp
 import (
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"os/user"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -88,81 +84,9 @@ func cable(t testing.TB, n *nettest.Namespace, ours, theirs []string) site {
 	return s
 }
 
-// needs skips t if a program is missing, and fails it where it must run.
-func needs(t testing.TB, program, debian string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("REQUIRE_NETNS") != "":
-		t.Fatalf("there is no %s, of the package %s: %v", program, debian, err)
-	default:
-		t.Skipf("there is no %s, of the package %s", program, debian)
-	}
-	return path
-}
-
-// folder returns one with a short name, for sockets, which belongs to a user.
-func folder(t testing.TB, owner string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "bgp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	u, err := user.Lookup(owner)
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	if err := os.Chown(dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// A daemon is a program in a namespace, until the test ends.
-type daemon struct {
-	cmd *exec.Cmd
-	out *buffer
-}
-
-func start(t testing.TB, n *nettest.Namespace, name string, args ...string) *daemon {
-	t.Helper()
-	d := &daemon{exec.Command(name, args...), &buffer{}}
-	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
-	if err := n.Do(d.cmd.Start); err != nil {
-		t.Fatalf("starting %s: %v", name, err)
-	}
-	t.Cleanup(func() {
-		d.kill()
-		if t.Failed() {
-			t.Logf("%s has said:\n%s", name, d.out)
-		}
-	})
-	return d
-}
-
-// kill ends it without a word, and can be called again.
-func (d *daemon) kill() {
-	_ = d.cmd.Process.Kill()
-	_ = d.cmd.Wait()
-}
-
 func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// listens is whether somebody does at a socket in the file system.
-func listens(path string) bool {
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		return false
-	}
-	_ = c.Close()
-	return true
 }

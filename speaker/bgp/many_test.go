@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -23,13 +24,13 @@ func TestManyChangesHoldUpNobody(t *testing.T) {
 	a.Routes = some(n)
 	first := make(chan error, 1)
 	go func() { first <- s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{a, b}}) }()
-	await(t, "the first of many", func() bool { return busy.heardOf(ipv4) > 0 })
+	nettest.Await(t, "the first of many", func() bool { return busy.heardOf(ipv4) > 0 })
 	b.Routes = some(1)
 	second := make(chan error, 1)
 	go func() { second <- s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{a, b, c}}) }()
 	fresh.establish(t)
 	awaitUp(t, s, "fresh")
-	await(t, "the other's route", func() bool { return other.heardOf(ipv4) == 1 })
+	nettest.Await(t, "the other's route", func() bool { return other.heardOf(ipv4) == 1 })
 	if busy.heardOf(ipv6) == n {
 		t.Errorf("the others had to wait until all %d routes were told", n)
 	}
@@ -38,7 +39,7 @@ func TestManyChangesHoldUpNobody(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	await(t, "all of many", func() bool { return busy.heardOf(ipv4) == n && busy.heardOf(ipv6) == n })
+	nettest.Await(t, "all of many", func() bool { return busy.heardOf(ipv4) == n && busy.heardOf(ipv6) == n })
 }
 
 // A session that ends is not told the rest first.
@@ -59,9 +60,9 @@ func TestManyChangesDoNotOutliveTheConnection(t *testing.T) {
 			w.Routes = some(5000)
 			done := make(chan error, 1)
 			go func() { done <- s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{w}}) }()
-			await(t, "the first of many", func() bool { return p.heardOf(ipv4) > 0 })
+			nettest.Await(t, "the first of many", func() bool { return p.heardOf(ipv4) > 0 })
 			end(s, p)
-			await(t, "the end", func() bool { return state(s, "a").Flaps == 1 })
+			nettest.Await(t, "the end", func() bool { return state(s, "a").Flaps == 1 })
 			if n := p.heardOf(ipv6); n == 5000 {
 				t.Error("all was told before")
 			}
@@ -84,7 +85,7 @@ func TestManyRoutesArePacked(t *testing.T) {
 	want(t, s, w)
 	p.establish(t)
 	awaitUp(t, s, "a")
-	await(t, fmt.Sprintf("%d routes", 2*n), func() (same bool) {
+	nettest.Await(t, fmt.Sprintf("%d routes", 2*n), func() (same bool) {
 		p.look(func() { same = len(p.rib) == 2*n })
 		return same
 	})
@@ -95,7 +96,7 @@ func TestManyRoutesArePacked(t *testing.T) {
 	})
 	w.Routes = nil
 	want(t, s, w)
-	await(t, "no routes", func() (same bool) {
+	nettest.Await(t, "no routes", func() (same bool) {
 		p.look(func() { same = len(p.rib) == 0 })
 		return same
 	})

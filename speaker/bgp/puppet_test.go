@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -10,11 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	wire "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 	"golang.org/x/sys/unix"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -195,21 +194,10 @@ func saidOf(routes []speaker.Route) map[netip.Prefix]string {
 	return all
 }
 
-// await waits until something is so.
-func await(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		if so() {
-			return
-		}
-	}
-	t.Fatalf("waited 20 s in vain for %s", what)
-}
-
 // run runs a Speaker until the test ends, or the function that it returns is called.
 func run(t testing.TB) (*Speaker, func()) {
 	t.Helper()
-	log := &buffer{}
+	log := &nettest.Buffer{}
 	s := New(Options{Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo}))})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -256,22 +244,5 @@ func awaitUp(t testing.TB, s *Speaker, name string) {
 			t.Logf("the session is %+v", state(s, name))
 		}
 	}()
-	await(t, name+" to be up", func() bool { return state(s, name).Up })
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	nettest.Await(t, name+" to be up", func() bool { return state(s, name).Up })
 }

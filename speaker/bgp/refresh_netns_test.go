@@ -2,7 +2,11 @@
 
 package bgp
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/herald-lb/herald/internal/nettest"
+)
 
 // A router that asks for all routes again gets them, in the session that is there.
 func TestRoutesAreToldAgain(t *testing.T) {
@@ -18,7 +22,7 @@ func TestRoutesAreToldAgain(t *testing.T) {
 			for range 2 {
 				before, up := r.updates(t)
 				r.again(t)
-				await(t, "all of it once more", func() bool { now, _ := r.updates(t); return now > before })
+				nettest.Await(t, "all of it once more", func() bool { now, _ := r.updates(t); return now > before })
 				if _, still := r.updates(t); still != up {
 					t.Error("the session was closed")
 				}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -37,7 +38,7 @@ func TestRefreshFloodIsMerged(t *testing.T) {
 	p.establish(t, []byte{2, 0}) // the capability
 	all := func(times4, times6 int) {
 		t.Helper()
-		await(t, fmt.Sprintf("%d and %d answers", times4, times6), func() bool {
+		nettest.Await(t, fmt.Sprintf("%d and %d answers", times4, times6), func() bool {
 			return p.heardOf(ipv4) >= times4*n && p.heardOf(ipv6) >= times6*n
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -36,7 +37,7 @@ func TestRouterKnowsTheLast(t *testing.T) {
 			routes []speaker.Route
 		}{{p, w.Routes}, {q, v.Routes}} {
 			same := false
-			await(t, fmt.Sprintf("round %d", round), func() bool {
+			nettest.Await(t, fmt.Sprintf("round %d", round), func() bool {
 				each.look(func() { same = maps.Equal(each.rib, saidOf(each.routes)) })
 				return same
 			})
@@ -56,7 +57,7 @@ func TestNotificationIsShown(t *testing.T) {
 	p.establish(t)
 	awaitUp(t, s, "a")
 	p.send(cease(ceaseShutdown, "new firmware").message())
-	await(t, "words", func() bool { return strings.Contains(state(s, "a").Err, `administrative shutdown: "new firmware"`) })
+	nettest.Await(t, "words", func() bool { return strings.Contains(state(s, "a").Err, `administrative shutdown: "new firmware"`) })
 	p.establish(t)
 	awaitUp(t, s, "a")
 	if st := state(s, "a"); st.Flaps != 1 || st.Err != "" || st.PeerASN != 65001 || st.RouterID != ip("192.0.2.1") {
@@ -85,7 +86,7 @@ func TestRestartIsSaidOnce(t *testing.T) {
 	p.establish(t, capGraceful)
 	awaitUp(t, s, "a")
 	stop() // without a word
-	await(t, "the end", func() (gone bool) { p.look(func() { gone = p.gone }); return gone })
+	nettest.Await(t, "the end", func() (gone bool) { p.look(func() { gone = p.gone }); return gone })
 	p.look(func() {
 		if p.last != nil {
 			t.Errorf("the router was told %s", parseNotification(p.last))
@@ -119,7 +120,7 @@ func TestRouterHearsWhy(t *testing.T) {
 			awaitUp(t, s, "a")
 			tt.end(s, w, stop)
 			var last message
-			await(t, "a NOTIFICATION", func() bool { p.look(func() { last = p.last }); return last != nil })
+			nettest.Await(t, "a NOTIFICATION", func() bool { p.look(func() { last = p.last }); return last != nil })
 			if !bytes.Equal(last, tt.want.message()) {
 				t.Errorf("the router hears %s, want %s", parseNotification(last), tt.want)
 			}
@@ -147,7 +148,7 @@ func TestOffersAreCounted(t *testing.T) {
 		t.Errorf("state %+v, want it up with 20 offers", st)
 	}
 	p.send(newMessage(typeUpdate, []byte{0, 5, 32, 10, 0, 0, 1, 0, 0}))
-	await(t, "a withdrawal", func() bool { return state(s, "a").Offered == 19 })
+	nettest.Await(t, "a withdrawal", func() bool { return state(s, "a").Offered == 19 })
 }
 
 // Without a hold time nobody sends keepalives, and the session stays.
@@ -165,7 +166,7 @@ func TestNoKeepalives(t *testing.T) {
 	awaitUp(t, s, "a")
 	w.Routes = []speaker.Route{{Prefix: prefix("203.0.113.1/32")}}
 	want(t, s, w)
-	await(t, "the route", func() (ok bool) { p.look(func() { ok = len(p.rib) == 1 }); return ok })
+	nettest.Await(t, "the route", func() (ok bool) { p.look(func() { ok = len(p.rib) == 1 }); return ok })
 }
 
 // Sync and States go on while a router does not answer, or does not read.
@@ -188,7 +189,7 @@ func TestSlowRouterHoldsUpNobody(t *testing.T) {
 
 func TestRunsOnce(t *testing.T) {
 	s, stop := run(t)
-	await(t, "the run", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.run != nil })
+	nettest.Await(t, "the run", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.run != nil })
 	if err := s.Run(t.Context()); err == nil {
 		t.Error("it runs twice")
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -69,18 +70,18 @@ type frr struct {
 	in   site
 	dir  string
 	peer peering
-	bgpd *daemon
+	bgpd *nettest.Daemon
 }
 
 func startFRR(t testing.TB, in site, p peering) *frr {
 	t.Helper()
-	zebra := needs(t, "/usr/lib/frr/zebra", "frr")
-	needs(t, "/usr/lib/frr/bgpd", "frr")
-	needs(t, "vtysh", "frr")
-	f := &frr{in: in, dir: folder(t, "frr"), peer: p}
+	zebra := nettest.Needs(t, "/usr/lib/frr/zebra", "frr")
+	nettest.Needs(t, "/usr/lib/frr/bgpd", "frr")
+	nettest.Needs(t, "vtysh", "frr")
+	f := &frr{in: in, dir: nettest.Folder(t, "frr"), peer: p}
 	write(t, f.file("bgpd.conf"), f.config())
-	start(t, in.Namespace, zebra, f.args("zebra", "/dev/null")...)
-	await(t, "zebra's socket", func() bool { return listens(f.file("zserv.api")) })
+	in.Namespace.Start(t, zebra, f.args("zebra", "/dev/null")...)
+	nettest.Await(t, "zebra's socket", func() bool { return nettest.Listens(f.file("zserv.api")) })
 	f.restart(t)
 	return f
 }
@@ -146,13 +147,13 @@ func (f *frr) restart(t testing.TB) {
 	if f.peer.port != 0 {
 		args = append(args, "-p", strconv.Itoa(f.peer.port))
 	}
-	f.bgpd = start(t, f.in.Namespace, "/usr/lib/frr/bgpd", args...)
-	await(t, "bgpd's socket", func() bool { return listens(f.file("bgpd.vty")) })
+	f.bgpd = f.in.Namespace.Start(t, "/usr/lib/frr/bgpd", args...)
+	nettest.Await(t, "bgpd's socket", func() bool { return nettest.Listens(f.file("bgpd.vty")) })
 }
 
 func (f *frr) kill() {
 	if f.bgpd != nil {
-		f.bgpd.kill()
+		f.bgpd.Kill()
 	}
 }
 
@@ -266,14 +267,14 @@ type bird struct {
 	in    site
 	dir   string
 	peer  peering
-	d     *daemon
+	d     *nettest.Daemon
 	since int // of the session, when last looked at
 }
 
 func startBIRD(t testing.TB, in site, p peering) *bird {
 	t.Helper()
-	needs(t, "/usr/sbin/bird", "bird2")
-	b := &bird{in: in, dir: folder(t, "root"), peer: p}
+	nettest.Needs(t, "/usr/sbin/bird", "bird2")
+	b := &bird{in: in, dir: nettest.Folder(t, "root"), peer: p}
 	write(t, b.file("conf"), b.config())
 	b.restart(t)
 	return b
@@ -335,13 +336,13 @@ func (b *bird) file(name string) string { return filepath.Join(b.dir, name) }
 func (b *bird) restart(t testing.TB) {
 	t.Helper()
 	b.kill()
-	b.d = start(t, b.in.Namespace, "/usr/sbin/bird", "-f", "-c", b.file("conf"), "-s", b.file("ctl"), "-P", b.file("pid"))
-	await(t, "BIRD's socket", func() bool { return listens(b.file("ctl")) })
+	b.d = b.in.Namespace.Start(t, "/usr/sbin/bird", "-f", "-c", b.file("conf"), "-s", b.file("ctl"), "-P", b.file("pid"))
+	nettest.Await(t, "BIRD's socket", func() bool { return nettest.Listens(b.file("ctl")) })
 }
 
 func (b *bird) kill() {
 	if b.d != nil {
-		b.d.kill()
+		b.d.Kill()
 	}
 }
 
@@ -413,7 +414,7 @@ func (b *bird) updates(t testing.TB) (updates, established int) {
 func (b *bird) why(t testing.TB) string {
 	out := b.birdc(t, "show", "protocols", "all", "n")
 	lines := slices.DeleteFunc(strings.Split(out, "\n"), func(l string) bool { return !strings.Contains(l, "Last error") && !strings.Contains(l, "BGP  ") })
-	return strings.Join(lines, " ") + b.d.out.String()
+	return strings.Join(lines, " ") + b.d.Said.String()
 }
 
 func (b *bird) again(t testing.TB) { b.birdc(t, "reload", "in", "n") }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -73,7 +74,7 @@ func TestSaysWhatIsWrong(t *testing.T) {
 				s, _ := run(t)
 				want(t, s, w)
 				defer func() { t.Logf("it says: %s", state(s, "a").Err) }()
-				await(t, "words", func() bool { return strings.Contains(state(s, "a").Err, tt.err) })
+				nettest.Await(t, "words", func() bool { return strings.Contains(state(s, "a").Err, tt.err) })
 				if st := state(s, "a"); st.Up || st.State == "established" {
 					t.Errorf("the session is up: %+v", st)
 				}
@@ -108,7 +109,7 @@ func TestRouterRestarts(t *testing.T) {
 			want(t, s, w)
 			awaitUp(t, s, "a")
 			r.kill()
-			await(t, "the loss to be noticed", func() bool { return !state(s, "a").Up })
+			nettest.Await(t, "the loss to be noticed", func() bool { return !state(s, "a").Up })
 			t.Logf("it says: %s", state(s, "a").Err)
 			time.Sleep(time.Second)
 			r.restart(t)
@@ -157,7 +158,7 @@ func TestChangesAreToldAlone(t *testing.T) {
 				t.Error("the session was closed")
 			}
 			want(t, s, w2) // the session is removed
-			await(t, "the router to be told", func() bool {
+			nettest.Await(t, "the router to be told", func() bool {
 				why := strings.ToLower(r.why(t))
 				return strings.Contains(why, "unconfigured") || strings.Contains(why, "de-configured") || strings.Contains(why, "deconfigured")
 			})
@@ -186,7 +187,7 @@ func TestChangedSessionIsRestartedAlone(t *testing.T) {
 	w.HoldTime, w.Keepalive = 30*time.Second, 10*time.Second
 	began := time.Now()
 	want(t, s, w, w2)
-	await(t, "the session to come up anew", func() bool { _, n := r.updates(t); return n == 2 })
+	nettest.Await(t, "the session to come up anew", func() bool { _, n := r.updates(t); return n == 2 })
 	t.Logf("anew after %s", time.Since(began))
 	awaitRoutes(t, r, w, expected(w, told, "192.0.2.10", "2001:db8::10"))
 	if _, still := other.updates(t); still != otherUp {
@@ -239,7 +240,7 @@ func TestLeavesInWords(t *testing.T) {
 			awaitRoutes(t, r, w, expected(w, told, "192.0.2.10", "2001:db8::10"))
 			stop()
 			awaitRoutes(t, r, w, map[netip.Prefix]heard{})
-			await(t, "the words", func() bool { return strings.Contains(r.why(t), "Herald is stopped on this node") })
+			nettest.Await(t, "the words", func() bool { return strings.Contains(r.why(t), "Herald is stopped on this node") })
 		})
 	}
 }
@@ -266,7 +267,7 @@ func TestOffersAreRefused(t *testing.T) {
 	want(t, s, w)
 	awaitUp(t, s, "a")
 	defer func() { t.Logf("the session is %+v", state(s, "a")) }()
-	await(t, "all offers to be counted", func() bool { return state(s, "a").Offered == n })
+	nettest.Await(t, "all offers to be counted", func() bool { return state(s, "a").Offered == n })
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	grown := int64(after.HeapAlloc) - int64(before.HeapAlloc)
@@ -290,7 +291,7 @@ func TestBFDEndsASession(t *testing.T) {
 	awaitUp(t, s, "a")
 	awaitRoutes(t, r, w, expected(w, told, "192.0.2.10", "2001:db8::10"))
 	s.Down("a")
-	await(t, "the session to end", func() bool { return state(s, "a").Flaps == 1 })
+	nettest.Await(t, "the session to end", func() bool { return state(s, "a").Flaps == 1 })
 	s.Up("a")
 	awaitUp(t, s, "a")
 	awaitRoutes(t, r, w, expected(w, told, "192.0.2.10", "2001:db8::10"))
@@ -307,7 +308,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 	awaitUp(t, s, "a")
 	_ = r
 	in.Down(t, "eth0")
-	await(t, "silence to be noticed", func() bool { return !state(s, "a").Up })
+	nettest.Await(t, "silence to be noticed", func() bool { return !state(s, "a").Up })
 	if st := state(s, "a"); !strings.Contains(st.Err, "silent for 3s") {
 		t.Errorf("it says %q", st.Err)
 	}
