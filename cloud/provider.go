@@ -1,0 +1,43 @@
+package cloud
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// A Driver makes load balancers in one cloud. It holds no state but clients and
+// what hardly ever changes, such as prices. All methods may be called at once.
+//
+// Errors are of this package's kinds (see Error), so that the engine knows what
+// to do; none holds a token.
+type Driver interface {
+	// Capabilities is what the cloud can do. It may be asked of the API once.
+	Capabilities(ctx context.Context) (Capabilities, error)
+	// Find returns all that bears the marks of a Service, in any state and of any
+	// Kind, leftovers as well: from the API, never from a cache.
+	Find(ctx context.Context, o Owner) ([]Found, error)
+	// List returns all that bears the marks of a cluster, all pages of it, or an error.
+	List(ctx context.Context, cluster string) ([]Found, error)
+	// Lookup returns a resource by its ID or name, whosever it is. An error of class
+	// NotFound says that there is none.
+	Lookup(ctx context.Context, ref string) (Found, error)
+	// Plan returns what makes a load balancer what it should be; found is nil if there is
+	// none. It calls nobody. A step that would be Destructive stands in the plan, marked;
+	// the engine leaves it out where it is not allowed. What cannot be had at all is an
+	// error of class Terminal. Found may belong to nobody, or to another Service: then
+	// the plan begins with a step of Order Mark.
+	Plan(want LBSpec, found *Found) (Plan, error)
+	// PlanRemoval returns what removes a resource, or releases it. It calls nobody.
+	PlanRemoval(f Found, p Policy) Plan
+	// Apply does one step: one call that changes something, and those that have to be
+	// asked before. It does not wait. A step that was done already is no error.
+	Apply(ctx context.Context, s Step) (Pending, error)
+	// Poll asks, in as few calls as possible, how far changes are, and returns those that
+	// are not finished. One that has failed is an error.
+	Poll(ctx context.Context, p []Pending) ([]Pending, error)
+	// Instances says which machines nodes are, and at what address a load balancer reaches
+	// them; those of which there is none are in unknown, with the reason. An error means
+	// that nothing is known about any.
+	Instances(ctx context.Context, nodes []*corev1.Node, private bool) (known []Target, unknown map[string]string, err error)
+}
