@@ -33,6 +33,10 @@ type Config struct {
 	Limits      Limits       `json:"limits,omitempty"`
 	// DryRun says what would be done, and does none of it.
 	DryRun bool `json:"dryRun,omitempty"`
+	// Class is the loadBalancerClass that is served; empty for herald-lb.io/ and the
+	// provider. ClassOnly leaves Services without a class to others.
+	Class     string `json:"class,omitempty"`
+	ClassOnly bool   `json:"classOnly,omitempty"`
 	// Compat reads the annotations of hcloud-cloud-controller-manager and of OpenStack's
 	// on Services as well as Herald's, which win.
 	Compat bool `json:"compatAnnotations,omitempty"`

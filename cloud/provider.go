@@ -28,7 +28,8 @@ type Driver interface {
 	// error of class Terminal. Found may belong to nobody, or to another Service: then
 	// the plan begins with a step of Order Mark.
 	Plan(want LBSpec, found *Found) (Plan, error)
-	// PlanRemoval returns what removes a resource, or releases it. It calls nobody.
+	// PlanRemoval returns what removes a resource, or releases it, or marks it to be
+	// Retained; nothing if it is. It calls nobody.
 	PlanRemoval(f Found, p Policy) Plan
 	// Apply does one step: one call that changes something, and those that have to be
 	// asked before. It does not wait. A step that was done already is no error.

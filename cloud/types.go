@@ -108,7 +108,7 @@ type Policy string
 const (
 	PolicyDelete  Policy = "Delete"  // deleted
 	PolicyRelease Policy = "Release" // kept, without our marks
-	PolicyRetain  Policy = "Retain"  // kept as it is
+	PolicyRetain  Policy = "Retain"  // kept as it is, for a Service of the same name
 )
 
 // Kind is what a resource is.
@@ -139,7 +139,9 @@ type Found struct {
 	Owner Owner // whose marks it bears; zero for nobody's
 	State State
 	// Adopted is whether it was there before its Service, by its marks.
-	Adopted   bool
+	Adopted bool
+	// Retained is whether it was kept on purpose when its Service went, by its marks.
+	Retained  bool
 	Protected bool // against being deleted, by a person
 	Created   time.Time
 	// Addrs are the addresses that clients use, IPv4 first.

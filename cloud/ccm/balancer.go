@@ -1,0 +1,60 @@
+package ccm
+
+import (
+	"context"
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/cloud-provider/api"
+
+	"github.com/herald-lb/herald/cloud"
+)
+
+// A balancer is what the service controller of k8s.io/cloud-provider asks. It may ask
+// for one Service from two goroutines; the engine keeps them apart.
+type balancer struct{ *Provider }
+
+// GetLoadBalancer says that one exists as long as anything in the cloud is the
+// Service's: only then is EnsureLoadBalancerDeleted called, and the finalizer goes in
+// any case.
+func (b balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
+	return b.engine.Exists(ctx, svc)
+}
+
+// GetLoadBalancerName is the name that nothing else in the cloud has.
+func (b balancer) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.Service) string {
+	return cloud.Owner{Cluster: b.engine.Cluster, UID: svc.UID}.ResourceName()
+}
+
+// EnsureLoadBalancer makes it what it should be. If that takes longer than a call
+// should, it returns an api.RetryError.
+func (b balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, nodes []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
+	st, err := b.engine.Ensure(ctx, svc, nodes)
+	var why *cloud.Error
+	switch {
+	case errors.Is(err, cloud.ErrDryRun):
+		return nil, cloudprovider.ImplementedElsewhere // not wrapped: it is compared
+	case st != nil: // what could not be done is an Event; what could be is not to wait
+		return st, nil
+	case errors.As(err, &why) && why.After > 0:
+		return nil, api.NewRetryError(err.Error(), why.After)
+	}
+	return nil, err
+}
+
+// UpdateLoadBalancer makes it what it should be, if there is one.
+func (b balancer) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Service, nodes []*corev1.Node) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // the caller gives none that ends
+	defer cancel()
+	err := b.engine.Update(ctx, svc, nodes)
+	if errors.Is(err, cloud.ErrDryRun) || cloud.Is(err, cloud.Unsafe) || cloud.Is(err, cloud.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// EnsureLoadBalancerDeleted returns nil once nothing is left.
+func (b balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
+	return b.engine.Delete(ctx, svc)
+}

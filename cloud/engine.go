@@ -1,0 +1,254 @@
+package cloud
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// An Engine makes one cloud serve Services. All its methods may be called at once;
+// those for one Service wait for each other.
+type Engine struct {
+	Driver  Driver
+	Config  Config
+	Cluster string // marks what is this cluster's
+	// Live returns a Service as the API server has it now, nil if there is none.
+	Live  func(ctx context.Context, namespace, name string) (*corev1.Service, error)
+	Tell  Tell
+	Log   *slog.Logger
+	Count *Metrics // may be nil
+
+	locks   locks
+	seen    snapshot
+	making  making
+	said    said
+	orphans orphans
+}
+
+// Tell tells people something about a Service, as an Event.
+type Tell func(svc *corev1.Service, warning bool, reason, text string)
+
+// How long one call of the engine waits for a cloud, how often it looks, and when it
+// wants to be called again if that was not enough.
+const (
+	waits     = 25 * time.Second
+	looks     = time.Second
+	ComeAgain = 15 * time.Second
+)
+
+// rounds is how often a load balancer is planned for in one call. Some clouds need
+// one thing to be there before the next can be asked for.
+const rounds = 3
+
+// ErrDryRun is returned where all that was to be done is to be said only. The status
+// stays as it is.
+var ErrDryRun = errors.New("dry run: nothing was done")
+
+// Ensure makes a Service's load balancer what it should be, and returns what its
+// status is to say.
+func (e *Engine) Ensure(ctx context.Context, svc *corev1.Service, nodes []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
+	return e.converge(ctx, svc, nodes, true)
+}
+
+// Update makes a Service's load balancer what it should be, if there is one.
+func (e *Engine) Update(ctx context.Context, svc *corev1.Service, nodes []*corev1.Node) error {
+	_, err := e.converge(ctx, svc, nodes, false)
+	return err
+}
+
+// converge is Ensure, and Update if nothing may be made.
+func (e *Engine) converge(ctx context.Context, svc *corev1.Service, nodes []*corev1.Node, may bool) (*corev1.LoadBalancerStatus, error) {
+	defer e.locks.lock(string(svc.UID))()
+	st, err := e.serve(ctx, svc, nodes, may)
+	e.complain(svc, err)
+	return st, err
+}
+
+func (e *Engine) serve(ctx context.Context, svc *corev1.Service, nodes []*corev1.Node, may bool) (*corev1.LoadBalancerStatus, error) {
+	if svc.DeletionTimestamp != nil {
+		return nil, Refuse("", "Service %s/%s is being deleted: nothing is made for it", svc.Namespace, svc.Name)
+	}
+	can, err := e.Driver.Capabilities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w, err := BuildSpec(svc, e.owner(svc), e.Config, can)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range w.Problems {
+		e.warn(svc, ReasonProtocol, p.Text)
+	}
+	if w.Spec.Targets, err = e.targets(ctx, svc, w, nodes); err != nil {
+		return nil, err
+	}
+	f, err := e.settle(ctx, svc, w, may)
+	if f == nil || err != nil && !Is(err, Unsafe) {
+		return nil, err
+	}
+	st := BuildStatus(svc, w, *f, can.Delivery)
+	if st == nil && err == nil {
+		err = &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("load balancer %s has no address yet", f.Name)}
+	}
+	return st, err
+}
+
+func (e *Engine) owner(svc *corev1.Service) Owner {
+	return Owner{Cluster: e.Cluster, UID: svc.UID, Namespace: svc.Namespace, Name: svc.Name}
+}
+
+// settle plans and applies until there is nothing to plan, and returns what the
+// cloud has then.
+func (e *Engine) settle(ctx context.Context, svc *corev1.Service, w Wanted, may bool) (*Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*waits)
+	defer cancel()
+	until := time.Now().Add(waits)
+	for round := range rounds {
+		f, err := e.observe(ctx, svc, w, round > 0)
+		if err != nil {
+			return nil, err
+		}
+		plan, unsafe, err := e.plan(w, f, may)
+		if err != nil {
+			return nil, err
+		}
+		if len(plan) == 0 {
+			if f == nil {
+				return nil, cmp.Or(unsafe, error(&Error{Class: NotFound, Text: "there is no load balancer for Service " + w.Spec.Owner.Key()}))
+			}
+			return f, unsafe
+		}
+		if e.Config.DryRun || w.Asked.DryRun {
+			e.note(svc, ReasonDryRun, "would "+plan.String())
+			return nil, ErrDryRun
+		}
+		if err := e.carryOut(ctx, svc, w, f, plan, until); err != nil {
+			return nil, err
+		}
+	}
+	return nil, &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("load balancer of Service %s: it does not become what it was told to be", w.Spec.Owner.Key())}
+}
+
+// plan is what the driver plans, without what may not be done now; why is the reason.
+func (e *Engine) plan(w Wanted, f *Found, may bool) (plan Plan, why, err error) {
+	if f == nil && !may {
+		return nil, nil, nil
+	}
+	if f == nil && len(w.Spec.Targets) == 0 {
+		return nil, &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("Service %s: there is no node yet to which a load balancer could send", w.Spec.Owner.Key())}, nil
+	}
+	if f != nil && f.State == Deleting {
+		return nil, &Error{Class: Locked, After: ComeAgain, Text: fmt.Sprintf("load balancer %s is being deleted", f.Name)}, nil
+	}
+	all, err := e.Driver.Plan(w.Spec, f)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range all {
+		switch {
+		case w.Open != nil && (s.Order == Create || s.Order == AddListener):
+			why = w.Open
+		case s.Destructive && !w.Spec.AllowRecreate:
+			why = &Error{Class: Unsafe, Reason: ReasonRecreate, Text: fmt.Sprintf("%s would replace the load balancer, and perhaps its address: set annotation %sallow-recreate: \"true\" to have it done", s, Prefix)}
+		default:
+			plan = append(plan, s)
+		}
+	}
+	slices.SortStableFunc(plan, func(a, b Step) int { return cmp.Compare(a.Order, b.Order) })
+	return plan, why, nil
+}
+
+// Exists is whether there is anything in the cloud that is a Service's, and what its
+// status may say.
+func (e *Engine) Exists(ctx context.Context, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
+	found, err := e.Driver.Find(WithLane(ctx, Deletion), e.owner(svc))
+	if err != nil || len(found) == 0 {
+		return nil, false, err
+	}
+	return svc.Status.LoadBalancer.DeepCopy(), true, nil
+}
+
+// Delete removes all that is a Service's, or releases it, and returns nil once
+// nothing is left.
+func (e *Engine) Delete(ctx context.Context, svc *corev1.Service) error {
+	defer e.locks.lock(string(svc.UID))()
+	err := e.remove(WithLane(ctx, Deletion), svc)
+	e.complain(svc, err)
+	if err == nil {
+		e.said.forget(svc.UID)
+	}
+	return err
+}
+
+func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*waits)
+	defer cancel()
+	until := time.Now().Add(waits)
+	policy, err := PolicyOf(svc)
+	if err != nil {
+		return err
+	}
+	for range rounds {
+		found, err := e.Driver.Find(ctx, e.owner(svc))
+		if err != nil {
+			return err
+		}
+		e.seen.put(e.owner(svc), found)
+		plan := e.removal(svc, found, policy)
+		if len(plan) == 0 && !slices.ContainsFunc(found, func(f Found) bool { return f.State == Deleting }) {
+			return nil
+		}
+		if e.Config.DryRun {
+			e.note(svc, ReasonDryRun, "would "+plan.String())
+			return ErrDryRun
+		}
+		if err := e.apply(ctx, plan, until); err != nil {
+			return err
+		}
+		if len(plan) == 0 && !pause(ctx, looks) {
+			return context.Cause(ctx)
+		}
+	}
+	return &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("what Service %s/%s had in the cloud is being deleted", svc.Namespace, svc.Name)}
+}
+
+// removal is what becomes of what a Service had.
+func (e *Engine) removal(svc *corev1.Service, found []Found, policy Policy) (plan Plan) {
+	for _, f := range found {
+		if f.State == Deleting {
+			continue
+		}
+		p := policy
+		if p == "" {
+			p = PolicyDelete
+			if f.Adopted {
+				p = PolicyRelease
+			}
+		}
+		if p == PolicyDelete && f.Protected {
+			e.warn(svc, ReasonProtected, fmt.Sprintf("%s %s is protected against deletion: it is kept, and is not Herald's any more", f.Kind, f.Name))
+			p = PolicyRelease
+		}
+		plan = append(plan, e.Driver.PlanRemoval(f, p)...)
+	}
+	slices.SortStableFunc(plan, func(a, b Step) int { return cmp.Compare(a.Order, b.Order) })
+	return plan
+}
+
+// PolicyOf is what a Service says of what becomes of its resources; empty for
+// nothing. Whatever else its annotations say wrongly, that does not hinder it.
+func PolicyOf(svc *corev1.Service) (Policy, error) {
+	const key = "deletion-policy"
+	value, ok := svc.Annotations[Prefix+key]
+	if !ok {
+		return "", nil
+	}
+	a, err := ParseAnnotations(map[string]string{Prefix + key: value})
+	return a.Deletion, err
+}

@@ -1,0 +1,147 @@
+package cloud
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// fresh is for how long a list of all that is the cluster's is good to plan changes
+// with. Before anything is made or removed, the cloud is asked.
+const fresh = 10 * time.Second
+
+// A snapshot is the last list of all that is the cluster's.
+type snapshot struct {
+	mu    sync.Mutex
+	at    time.Time
+	all   map[types.UID][]Found
+	asked int // how often it was listed
+}
+
+// list returns all that is the cluster's, asked for within the time that is given.
+// Those who ask at once ask once.
+func (s *snapshot) list(ctx context.Context, d Driver, cluster string, within time.Duration) (map[types.UID][]Found, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all != nil && time.Since(s.at) < within {
+		return s.all, nil
+	}
+	at := time.Now()
+	found, err := d.List(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	all := map[types.UID][]Found{}
+	for _, f := range found {
+		all[f.Owner.UID] = append(all[f.Owner.UID], f)
+	}
+	s.all, s.at = all, at
+	s.asked++
+	return all, nil
+}
+
+// put notes what the cloud has shown of one Service.
+func (s *snapshot) put(o Owner, found []Found) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		return
+	}
+	all := make(map[types.UID][]Found, len(s.all)) // others may be reading it
+	for uid, f := range s.all {
+		all[uid] = f
+	}
+	if all[o.UID] = found; len(found) == 0 {
+		delete(all, o.UID)
+	}
+	s.all = all
+}
+
+// observe returns the load balancer that is a Service's or is to be; nil for none.
+// That there is none is what the cloud says now.
+func (e *Engine) observe(ctx context.Context, svc *corev1.Service, w Wanted, changed bool) (*Found, error) {
+	o := w.Spec.Owner
+	if !changed {
+		before := e.seen.listed()
+		all, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+		if err != nil {
+			return nil, err
+		}
+		if found := all[o.UID]; len(found) > 0 {
+			return e.best(ctx, svc, found)
+		}
+		if e.seen.listed() != before { // just now
+			return e.adopted(ctx, svc, w, all)
+		}
+	}
+	found, err := e.Driver.Find(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	e.seen.put(o, found)
+	if len(found) > 0 {
+		return e.best(ctx, svc, found)
+	}
+	all, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+	if err != nil {
+		return nil, err
+	}
+	return e.adopted(ctx, svc, w, all)
+}
+
+func (s *snapshot) listed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+// best returns the one of several load balancers that is kept: one that serves, that
+// has the address clients know, and that is the oldest. What else there is, is
+// removed: it bears this Service's marks, and nobody else's.
+func (e *Engine) best(ctx context.Context, svc *corev1.Service, found []Found) (*Found, error) {
+	var all []Found
+	for _, f := range found {
+		if f.Kind == LoadBalancer {
+			all = append(all, f)
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil // an address that is left is found again by the driver
+	}
+	known := func(f Found) int {
+		for _, in := range svc.Status.LoadBalancer.Ingress {
+			if slices.ContainsFunc(f.Addrs, func(a netip.Addr) bool { return a.String() == in.IP }) {
+				return 0
+			}
+		}
+		return 1
+	}
+	rank := map[State]int{Ready: 0, Busy: 1, Failed: 2, Deleting: 3}
+	slices.SortStableFunc(all, func(a, b Found) int {
+		return cmp.Or(cmp.Compare(rank[a.State]/2, rank[b.State]/2), cmp.Compare(known(a), known(b)), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	for _, extra := range all[1:] {
+		if extra.State == Deleting {
+			continue
+		}
+		e.warn(svc, ReasonDuplicate, fmt.Sprintf("there is a second load balancer for this Service, %s (%s): it is removed", extra.Name, extra.ID))
+		p := PolicyDelete
+		if extra.Adopted || extra.Protected {
+			p = PolicyRelease
+		}
+		if e.Config.DryRun {
+			continue
+		}
+		if err := e.apply(WithLane(ctx, Deletion), e.Driver.PlanRemoval(extra, p), time.Now().Add(waits)); err != nil {
+			return nil, err
+		}
+	}
+	return &all[0], nil
+}

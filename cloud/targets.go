@@ -1,0 +1,55 @@
+package cloud
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// targets are the nodes to which a Service's load balancer sends. If none of those
+// that were asked for is known, nothing is to be changed: an error.
+func (e *Engine) targets(ctx context.Context, svc *corev1.Service, w Wanted, nodes []*corev1.Node) ([]Target, error) {
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n *corev1.Node) bool { return !chosen(n, w.Asked.NodeSelector) })
+	if len(nodes) == 0 {
+		return nil, nil
+	}
+	known, unknown, err := e.Driver.Instances(ctx, nodes, w.Spec.UsePrivateIP)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the machines of %d nodes: %w", len(nodes), err)
+	}
+	if len(known) == 0 {
+		return nil, &Error{Class: Retryable, Reason: ReasonNoInstance, After: ComeAgain, Text: "none of the nodes is a machine of this cloud: " + reasons(unknown)}
+	}
+	if len(unknown) > 0 {
+		e.warn(svc, ReasonNoInstance, "without nodes that are no machines of this cloud: "+reasons(unknown))
+	}
+	slices.SortFunc(known, func(a, b Target) int { return cmp.Compare(a.Node, b.Node) })
+	return known, nil
+}
+
+// reasons names a few nodes, and why.
+func reasons(unknown map[string]string) string {
+	const few = 3
+	var all []string
+	for _, node := range slices.Sorted(maps.Keys(unknown)) {
+		if len(all) == few {
+			return fmt.Sprintf("%s and %d more", strings.Join(all, ", "), len(unknown)-few)
+		}
+		all = append(all, fmt.Sprintf("%s (%s)", node, unknown[node]))
+	}
+	return strings.Join(all, ", ")
+}
+
+func chosen(n *corev1.Node, selector map[string]string) bool {
+	for key, value := range selector {
+		if v, ok := n.Labels[key]; !ok || v != value {
+			return false
+		}
+	}
+	return true
+}
