@@ -49,7 +49,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(controllerCommand(), speakerCommand(), prepareCommand(), uninstallCommand(), statusCommand(), explainCommand(), traceCommand(), doctorCommand(), drainCommand(), drillCommand(), planCommand(), migrateCommand())
+	cmd.AddCommand(controllerCommand(), speakerCommand(), prepareCommand(), uninstallCommand(), statusCommand(), explainCommand(), traceCommand(), doctorCommand(), drainCommand(), drillCommand(), planCommand(), migrateCommand(), cloudCommand())
 	return cmd
 }
 
