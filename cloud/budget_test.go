@@ -1,0 +1,138 @@
+package cloud_test
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/herald-lb/herald/cloud"
+)
+
+func asError(err error, why **cloud.Error) bool { return errors.As(err, why) }
+
+// An api answers calls with a code, as long as it does.
+type api struct {
+	code   int
+	header http.Header
+	calls  int
+}
+
+func (a *api) RoundTrip(*http.Request) (*http.Response, error) {
+	a.calls++
+	h := a.header
+	if h == nil {
+		h = http.Header{}
+	}
+	return &http.Response{StatusCode: a.code, Header: h, Body: http.NoBody}, nil
+}
+
+func call(t *testing.T, b *cloud.Budget, l cloud.Lane) error {
+	t.Helper()
+	r, err := http.NewRequestWithContext(cloud.WithLane(t.Context(), l), http.MethodGet, "http://cloud/v1/things/42", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := b.RoundTrip(r)
+	if err == nil {
+		resp.Body.Close()
+	}
+	return err
+}
+
+func TestBudget(t *testing.T) {
+	all := []cloud.Lane{cloud.Collecting, cloud.Drifting, cloud.Updating, cloud.Creation, cloud.Deletion, cloud.Failover}
+	t.Run("the less urgent run dry first, and failover last", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 1000, ReserveForFailover: 25}, &api{code: 200}, nil)
+			total := 0
+			for i, most := range []int{450, 600, 712, 735, 750, 1000} { // used by then
+				for call(t, b, all[i]) == nil {
+					total++
+				}
+				if total < most-2 || total > most+2 {
+					t.Errorf("lane %s: %d calls in all, not %d", all[i], total, most)
+				}
+			}
+			time.Sleep(time.Hour)
+			if err := call(t, b, cloud.Collecting); err != nil {
+				t.Errorf("after an hour: %v", err)
+			}
+		})
+	})
+	t.Run("a minute of 429: one call in ten seconds, and then all again (A3, C9)", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := &api{code: 429}
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, a, nil)
+			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+				_ = call(t, b, cloud.Updating)
+			}
+			if a.calls > 7 {
+				t.Errorf("%d calls in a minute", a.calls)
+			}
+			a.code = 200
+			time.Sleep(10 * time.Second)
+			for range 100 {
+				if err := call(t, b, cloud.Updating); err != nil {
+					t.Fatalf("when it is over: %v", err)
+				}
+			}
+		})
+	})
+	t.Run("429 with a time is heeded, but by failover", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := &api{code: 429, header: http.Header{"Retry-After": {"40"}}}
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, a, nil)
+			_ = call(t, b, cloud.Updating)
+			time.Sleep(39 * time.Second)
+			var why *cloud.Error
+			if err := call(t, b, cloud.Creation); !asError(err, &why) || why.Class != cloud.RateLimited || why.After != time.Second {
+				t.Errorf("after 39 s: %v", err)
+			}
+			if err := call(t, b, cloud.Failover); err != nil || a.calls != 2 {
+				t.Errorf("failover: %v, %d calls", err, a.calls)
+			}
+		})
+	})
+	t.Run("a token that is not accepted is tried once a minute (A4)", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := &api{code: 401}
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, a, nil)
+			for range 300 {
+				_ = call(t, b, cloud.Failover)
+				time.Sleep(time.Second)
+			}
+			if a.calls != 5 {
+				t.Errorf("%d calls in five minutes", a.calls)
+			}
+			if err := call(t, b, cloud.Updating); err == nil {
+				a.code = 200
+			}
+			time.Sleep(time.Minute)
+			if err := call(t, b, cloud.Updating); err != nil {
+				t.Errorf("with a good token: %v", err)
+			}
+			if err := call(t, b, cloud.Updating); err != nil {
+				t.Errorf("and again: %v", err)
+			}
+		})
+	})
+	t.Run("what others use of the project is not used", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, &api{code: 200, header: http.Header{"Ratelimit-Remaining": {"17"}}}, nil)
+			_ = call(t, b, cloud.Updating)
+			if left := b.Left(); left != 17 {
+				t.Errorf("%d calls left", left)
+			}
+		})
+	})
+	t.Run("calls are counted by operation, not by resource", func(t *testing.T) {
+		var got string
+		b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, &api{code: 200}, func(op, code string, l cloud.Lane) { got = op + " " + code + " " + l.String() })
+		_ = call(t, b, cloud.Drifting)
+		if got != "GET /v1/things/:id 200 drift" {
+			t.Errorf("counted %q", got)
+		}
+	})
+}
