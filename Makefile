@@ -73,10 +73,10 @@ lint-e2e:
 # that fails there is nothing to wait for: the builds are ended, and installing
 # packages, which must not be interrupted, ends by itself.
 .PHONY: test
-test: | bin/gotest ## everything: lint, unit, namespaces, IPVS, stories on both kernels
+test: | bin/gotest ## everything: lint, unit, namespaces, clouds, IPVS, stories on both kernels
 	@rm -rf out && mkdir -p out
 	@setsid $(SETUP) & setup=$$!; trap 'kill -TERM -- -$$setup 2>/dev/null || true' EXIT; \
-	  $(MAKE) lint-herald test-unit test-netns; \
+	  $(MAKE) lint-herald test-unit test-netns test-cloud; \
 	  wait $$setup; trap - EXIT; \
 	  $(MAKE) -j2 --output-sync=target test-ipvs lint-e2e test-lab; \
 	  $(MAKE) test-stories test-stories-uml
@@ -93,6 +93,12 @@ test-unit: | bin/gotest out ## unit and property tests, with the race detector
 test-netns: | bin/gotest out ## tests in network namespaces of this kernel, with the race detector
 	@$(SETUP) packages
 	REQUIRE_NETNS=1 $(GOTEST) -o out/netns.json -- -count=1 -race -tags netns -exec $(CURDIR)/e2e/netns-run.sh $(NETNS_PACKAGES)
+
+# The rest of their tests are among the unit tests.
+.PHONY: test-cloud
+test-cloud: | bin/gotest out ## simulated clouds, with the programs that their real ones publish
+	@$(SETUP) packages
+	REQUIRE_HCLOUD_CLI=1 $(GOTEST) -o out/cloud.json -- -count=1 -race -run CLI ./internal/cloudsim/...
 
 .PHONY: test-ipvs
 test-ipvs: | bin/gotest out ## tests of the kernel adapters in User-Mode Linux, which has IPVS

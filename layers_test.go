@@ -45,6 +45,31 @@ var forbidden = []struct {
 	{[]string{"speaker/doctor/look"}, []string{self + "controller", self + "internal/kube", self + "config/v1alpha1", "k8s.io/"}, "the doctor looks at a node, not at the API"},
 	{[]string{"speaker/healthport"}, []string{self + "speaker", self + "controller", self + "internal/kube", "k8s.io/",
 		"github.com/vishvananda/", "github.com/moby/", "github.com/google/nftables", "github.com/mdlayher/"}, "who answers on ports neither steers nor announces"},
+	{[]string{"internal/cloudsim/hetzner", "internal/cloudsim/referee", "internal/cloudsim/chaos"},
+		[]string{self, "k8s.io/", "sigs.k8s.io/"}, "a simulator that knows what is tested with it agrees with its mistakes"},
+	{[]string{"internal/cloudsim/hetzner", "internal/cloudsim/chaos"}, []string{"github.com/getkin/"}, "only the referee knows the document"},
+}
+
+// inTests are for tests only: no program may come to hold them.
+var inTests = []string{self + "internal/cloudsim", "github.com/getkin/kin-openapi"}
+
+// Every package is looked at, also those that are yet to be written.
+func TestNobodyHoldsASimulator(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}: {{join .Deps " "}}`, "./...").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		pkg, deps, _ := strings.Cut(line, ": ")
+		if matches(pkg, inTests) {
+			continue
+		}
+		for dep := range strings.FieldsSeq(deps) {
+			if matches(dep, inTests) {
+				t.Errorf("%s depends on %s, which is for tests", pkg, dep)
+			}
+		}
+	}
 }
 
 func TestLayers(t *testing.T) {

@@ -18,7 +18,7 @@ cache=${HERALD_CACHE:-$HOME/.cache/herald}
 export HERALD_CACHE=$cache PATH=/usr/local/go/bin:$PATH
 progress_every=15
 
-lab_packages=(iproute2 nftables iptables ipset ipvsadm conntrack curl procps iputils-ping iputils-arping frr bird2)
+lab_packages=(iproute2 nftables iptables ipset ipvsadm conntrack curl procps iputils-ping iputils-arping frr bird2 hcloud-cli)
 build_packages=(gcc libc6-dev)
 kernel_packages=(linux-source-6.12 make bc bison flex xz-utils)
 

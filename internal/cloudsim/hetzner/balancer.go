@@ -27,11 +27,15 @@ type balancerRequest struct {
 
 func (c *Cloud) showBalancer(lb *balancer) schema.LoadBalancer {
 	shown := clone(lb.LoadBalancer)
+	shown.Services, shown.Targets, shown.PrivateNet = notNil(shown.Services), notNil(shown.Targets), notNil(shown.PrivateNet)
 	for i := range shown.Targets {
 		c.fillTarget(&shown, &shown.Targets[i])
 	}
 	return shown
 }
+
+// notNil makes an empty list of none: edits by hand leave either.
+func notNil[T any](l []T) []T { return append([]T{}, l...) }
 
 func listBalancers(c *Cloud, r *call) (reply, error) {
 	var items []item

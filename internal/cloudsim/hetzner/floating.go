@@ -67,7 +67,8 @@ func createFloating(c *Cloud, r *call) (reply, error) {
 }
 
 func (c *Cloud) newFloating(req schema.FloatingIPCreateRequest) (*floatingIP, error) {
-	f := &floatingIP{schema.FloatingIP{Type: req.Type, Description: req.Description, DNSPtr: []schema.FloatingIPDNSPtr{}}}
+	f := &floatingIP{schema.FloatingIP{Type: req.Type, Description: new(""), DNSPtr: []schema.FloatingIPDNSPtr{}}}
+	assign(f.Description, req.Description)
 	if _, ok := floatingPrice[req.Type]; !ok {
 		return nil, invalid("type", "%q is neither ipv4 nor ipv6", req.Type)
 	}

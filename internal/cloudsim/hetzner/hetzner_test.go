@@ -3,6 +3,8 @@ package hetzner_test
 import (
 	"net/http/httptest"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ type world struct {
 	clock  *hetzner.VirtualClock
 	client *hcloud.Client
 	url    string
+	known  []string // what the referee objects to, and a test says why
 }
 
 func newWorld(t *testing.T, o hetzner.Options) *world {
@@ -28,8 +31,14 @@ func newWorld(t *testing.T, o hetzner.Options) *world {
 	clock := hetzner.NewVirtualClock(noon)
 	o.Clock = clock
 	w := &world{Cloud: hetzner.New(o), t: t, clock: clock}
-	srv := httptest.NewServer(referee.Watch(t, w.Cloud))
-	t.Cleanup(srv.Close)
+	judge := referee.New(w.Cloud)
+	srv := httptest.NewServer(judge)
+	t.Cleanup(func() {
+		srv.Close()
+		if got := judge.Verdicts(); !slices.Equal(got, w.known) {
+			t.Errorf("the referee says\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(w.known, "\n"))
+		}
+	})
 	w.url = srv.URL
 	w.client = w.newClient(hetzner.DefaultToken)
 	return w

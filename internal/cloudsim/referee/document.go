@@ -40,10 +40,10 @@ func load(changes []amendment) (*openapi3.T, error) {
 	}
 	// Neither is the host the real one, nor has it the path /v1.
 	delete(doc, "servers")
+	for _, path := range doc["paths"].(node) {
+		delete(path.(node), "servers")
+	}
 	walk(doc, func(n node) {
-		if _, isPath := n["get"].(node); isPath {
-			delete(n, "servers")
-		}
 		if responses, ok := n["responses"].(node); ok {
 			upper(responses, "4xx", "4XX")
 			upper(responses, "5xx", "5XX")

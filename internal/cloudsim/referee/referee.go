@@ -19,9 +19,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 )
@@ -38,12 +40,18 @@ type Referee struct {
 
 // options judge as the API would: what a document leaves open is allowed, and
 // nothing is filled in.
-var options = &openapi3filter.Options{
-	AuthenticationFunc:    openapi3filter.NoopAuthenticationFunc,
-	IncludeResponseStatus: true,
-	MultiError:            true,
-	SkipSettingDefaults:   true,
-}
+var options = func() *openapi3filter.Options {
+	o := &openapi3filter.Options{
+		AuthenticationFunc:    openapi3filter.NoopAuthenticationFunc,
+		IncludeResponseStatus: true,
+		MultiError:            true,
+		SkipSettingDefaults:   true,
+	}
+	o.WithCustomSchemaErrorFunc(func(err *openapi3.SchemaError) string { // not the schema, which is long
+		return "/" + strings.Join(err.JSONPointer(), "/") + ": " + err.Reason
+	})
+	return o
+}()
 
 // New returns a handler before next. It panics if the document, which is part
 // of the program, cannot be read.
