@@ -10,17 +10,18 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // A shelf lists nine things, three on a page, and counts what is put there.
-type shelf struct{ puts int }
+type shelf struct{ puts atomic.Int64 }
 
 func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method != http.MethodGet {
-		s.puts++
+		s.puts.Add(1)
 		fmt.Fprint(w, `{"ok":true}`)
 		return
 	}
@@ -100,8 +101,8 @@ func TestEffects(t *testing.T) {
 			if status != tt.status || body != tt.body || (err != nil) != (tt.status == 0) {
 				t.Errorf("got %d %s %v\nwant %d %s", status, body, err, tt.status, tt.body)
 			}
-			if s.puts != tt.puts {
-				t.Errorf("%d writes got through, want %d", s.puts, tt.puts)
+			if got := s.puts.Load(); got != int64(tt.puts) {
+				t.Errorf("%d writes got through, want %d", got, tt.puts)
 			}
 			if p.Reads()+p.Writes() != 1 {
 				t.Errorf("%d reads and %d writes: somebody tried again", p.Reads(), p.Writes())
@@ -167,16 +168,16 @@ func TestCrash(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, s, do := start(t)
-			puts := -1
-			tt.at(p, func() { puts = s.puts })
+			var puts atomic.Int64 // when it died
+			tt.at(p, func() { puts.Store(s.puts.Load()) })
 			died := ""
 			for i, method := range []string{"GET", "PUT", "GET", "PUT"} {
 				if _, _, err := do(method, "/things"); errors.Is(err, io.EOF) {
 					died += strconv.Itoa(i + 1)
 				}
 			}
-			if died != tt.dies || puts != tt.puts {
-				t.Errorf("died at %q after %d writes, want %q after %d", died, puts, tt.dies, tt.puts)
+			if died != tt.dies || puts.Load() != int64(tt.puts) {
+				t.Errorf("died at %q after %d writes, want %q after %d", died, puts.Load(), tt.dies, tt.puts)
 			}
 		})
 	}

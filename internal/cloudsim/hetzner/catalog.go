@@ -108,14 +108,18 @@ func getLocation(_ *Cloud, r *call) (reply, error) {
 	return reply{http.StatusOK, schema.LocationGetResponse{Location: locations[i]}}, nil
 }
 
+// A pricing has the field that is deprecated, but that the API still sends.
+type pricing struct {
+	schema.Pricing
+	FloatingIP schema.PricingFloatingIP `json:"floating_ip"`
+}
+
 func getPricing(c *Cloud, _ *call) (reply, error) {
 	p := schema.Pricing{
 		Currency: "EUR", VATRate: itoa(vatPercent) + ".000000",
 		Image:        schema.PricingImage{PricePerGBMonth: money(11_000)},
-		FloatingIP:   schema.PricingFloatingIP{PriceMonthly: money(floatingPrice["ipv4"].Monthly)},
 		ServerBackup: schema.PricingServerBackup{Percentage: "20.000000"},
 		Volume:       schema.PricingVolume{PricePerGBPerMonth: money(44_000)},
-		Traffic:      schema.PricingTraffic{PricePerTB: money(0)},
 		ServerTypes:  []schema.PricingServerType{{ID: serverType.ID, Name: serverType.Name, Prices: serverType.Prices}},
 	}
 	for _, t := range c.types {
@@ -132,5 +136,6 @@ func getPricing(c *Cloud, _ *call) (reply, error) {
 		p.FloatingIPs = append(p.FloatingIPs, f)
 		p.PrimaryIPs = append(p.PrimaryIPs, pr)
 	}
-	return reply{http.StatusOK, schema.PricingGetResponse{Pricing: p}}, nil
+	old := schema.PricingFloatingIP{PriceMonthly: money(floatingPrice["ipv4"].Monthly)}
+	return reply{http.StatusOK, map[string]any{"pricing": pricing{p, old}}}, nil
 }
