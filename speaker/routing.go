@@ -10,7 +10,9 @@ import (
 	"github.com/herald-lb/herald/ipam"
 )
 
-// A Routing is what this node says by BGP, and to whom.
+// A Routing is what this node says by BGP, and to whom. Nothing of it is changed once
+// it is made: sessions may have their routes in common, and a Router keeps them to find
+// what the next Routing has changed.
 type Routing struct {
 	Sessions []Session // by Name
 	// Told are the addresses that are told in each session, by place of the

@@ -73,44 +73,61 @@ func awaitRoute(b testing.TB, routes <-chan netlink.RouteUpdate, kind uint16, p 
 	}
 }
 
-// One withdrawal: from Sync until the router's kernel is without the route. It
-// takes no longer among 10,000.
+// One withdrawal: from Sync until the kernel of each router is without the route.
+// It takes no longer among 10,000.
 func BenchmarkOneWithdrawal(b *testing.B) {
-	for _, n := range []int{1, 10_000} {
-		b.Run(fmt.Sprintf("among %d", n), func(b *testing.B) {
-			const samples = 20
-			in := lan(b)
-			r := startBIRD(b, in, ebgp())
-			s, _ := run(b)
-			w := base("a", "192.0.2.1")
-			w.Routes = manyRoutes(n, ipv4)
-			want(b, s, w)
-			awaitUp(b, s, "a")
-			awaitCount(b, r, ipv4, n)
-			routes, done := make(chan netlink.RouteUpdate, 64), make(chan struct{})
-			defer close(done)
-			if err := netlink.RouteSubscribeAt(in.Handle, routes, done); err != nil {
-				b.Fatal(err)
-			}
-			for b.Loop() {
-				var took []time.Duration
-				for i := range samples {
-					without := slices.Delete(slices.Clone(w.Routes), i*n/samples, i*n/samples+1)
-					began := time.Now()
-					w2 := w
-					w2.Routes = without
-					want(b, s, w2)
-					awaitRoute(b, routes, unix.RTM_DELROUTE, w.Routes[i*n/samples].Prefix)
-					took = append(took, time.Since(began))
-					want(b, s, w)
-					awaitRoute(b, routes, unix.RTM_NEWROUTE, w.Routes[i*n/samples].Prefix)
-				}
-				slices.Sort(took)
-				b.ReportMetric(float64(took[0].Microseconds())/1000, "min-ms")
-				b.ReportMetric(float64(took[samples/2].Microseconds())/1000, "median-ms")
-				b.ReportMetric(float64(took[samples-1].Microseconds())/1000, "max-ms")
-			}
-		})
+	for _, peers := range []int{1, 4} {
+		for _, n := range []int{1, 10_000} {
+			b.Run(fmt.Sprintf("from %d among %d", peers, n), func(b *testing.B) { benchmarkOneWithdrawal(b, peers, n) })
+		}
+	}
+}
+
+func benchmarkOneWithdrawal(b *testing.B, peers, n int) {
+	const samples = 50
+	routers, sessions := birds(b, peers)
+	s, _ := run(b)
+	with := func(routes []speaker.Route) []speaker.Session {
+		all := slices.Clone(sessions)
+		for i := range all {
+			all[i].Routes = routes
+		}
+		return all
+	}
+	all := manyRoutes(n, ipv4)
+	want(b, s, with(all)...)
+	var watches []<-chan netlink.RouteUpdate
+	done := make(chan struct{})
+	defer close(done)
+	for i, r := range routers {
+		awaitUp(b, s, sessions[i].Name)
+		awaitCount(b, r, ipv4, n)
+		routes := make(chan netlink.RouteUpdate, 64)
+		if err := netlink.RouteSubscribeAt(r.in.Handle, routes, done); err != nil {
+			b.Fatal(err)
+		}
+		watches = append(watches, routes)
+	}
+	// sync returns how long it takes until all have heard of p.
+	sync := func(routes []speaker.Route, kind uint16, p netip.Prefix) time.Duration {
+		next, began := with(routes), time.Now()
+		want(b, s, next...)
+		for _, w := range watches {
+			awaitRoute(b, w, kind, p)
+		}
+		return time.Since(began)
+	}
+	for b.Loop() {
+		var took []time.Duration
+		for i := range samples {
+			at := i * n / samples
+			took = append(took, sync(slices.Concat(all[:at], all[at+1:]), unix.RTM_DELROUTE, all[at].Prefix))
+			sync(all, unix.RTM_NEWROUTE, all[at].Prefix)
+		}
+		slices.Sort(took)
+		b.ReportMetric(float64(took[0].Microseconds())/1000, "min-ms")
+		b.ReportMetric(float64(took[samples/2].Microseconds())/1000, "median-ms")
+		b.ReportMetric(float64(took[samples-1].Microseconds())/1000, "max-ms")
 	}
 }
 

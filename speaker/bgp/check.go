@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -13,12 +12,19 @@ import (
 	"github.com/herald-lb/herald/speaker"
 )
 
+// A wanted is a session as it is to be, with the step that leads to its routes.
+type wanted struct {
+	speaker.Session
+	step step
+}
+
 // valid returns the sessions that can be kept, and what is wrong with the
-// others, both by name.
-func valid(want speaker.Routing) (map[string]speaker.Session, map[string]error) {
-	good, bad := map[string]speaker.Session{}, map[string]error{}
+// others, both by name. Had are those that were kept so far.
+func valid(want speaker.Routing, had map[string]speaker.Session) (map[string]wanted, map[string]error) {
+	good, bad, steps := map[string]wanted{}, map[string]error{}, steps{}
 	for _, w := range want.Sessions {
-		err := check(w)
+		step, err := steps.between(had[w.Name].Routes, w.Routes)
+		err = errors.Join(check(w), err)
 		if _, twice := good[w.Name]; twice {
 			err = errors.Join(err, errors.New("it is there twice"))
 		}
@@ -26,8 +32,8 @@ func valid(want speaker.Routing) (map[string]speaker.Session, map[string]error) 
 			bad[w.Name] = fmt.Errorf("BGP session %q: %w", w.Name, err)
 			continue
 		}
-		w.Routes = slices.Clone(w.Routes)
-		good[w.Name] = w
+		w.Routes = step.to
+		good[w.Name] = wanted{w, step}
 	}
 	for name := range bad {
 		delete(good, name)
@@ -49,6 +55,7 @@ const (
 	maxHold    = 65535 * time.Second
 )
 
+// check looks for what is wrong with a session, but for its routes.
 func check(w speaker.Session) error {
 	var errs []error
 	wrong := func(is bool, text string, args ...any) {
@@ -68,30 +75,7 @@ func check(w speaker.Session) error {
 	wrong(w.GracefulRestart < 0 || w.GracefulRestart > maxRestart, "spec.gracefulRestart %s: it is at most %s", w.GracefulRestart, maxRestart)
 	wrong(len(w.Password) > unix.TCP_MD5SIG_MAXKEYLEN, "the password is longer than %d bytes", unix.TCP_MD5SIG_MAXKEYLEN)
 	wrong(!w.V4 && !w.V6, "spec.families is empty")
-	return errors.Join(append(errs, checkRoutes(w.Routes)...)...)
-}
-
-// checkRoutes looks for what no router can be told, and for what is there twice.
-func checkRoutes(routes []speaker.Route) (errs []error) {
-	sorted := true // as it should be
-	for i := range routes {
-		p := routes[i].Prefix
-		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			errs = append(errs, fmt.Errorf("%s is no prefix", p))
-		}
-		sorted = sorted && (i == 0 || comparePrefixes(routes[i-1].Prefix, p) < 0)
-	}
-	if sorted {
-		return errs
-	}
-	seen := make(map[netip.Prefix]bool, len(routes))
-	for _, r := range routes {
-		if seen[r.Prefix] {
-			errs = append(errs, fmt.Errorf("%s is there twice", r.Prefix))
-		}
-		seen[r.Prefix] = true
-	}
-	return errs
+	return errors.Join(errs...)
 }
 
 // isV6 is whether the session is one over IPv6.

@@ -43,7 +43,7 @@ func (k *keeping) keep(ctx context.Context) error {
 			if k.differs(o) {
 				return errChanged
 			}
-			o.done <- k.tell(ctx)
+			o.done <- k.tell(ctx, o.step)
 		}
 	}
 }
@@ -51,8 +51,8 @@ func (k *keeping) keep(ctx context.Context) error {
 // differs takes an order, and returns whether it ends the connection. Then it
 // is answered, for all else that is wanted is.
 func (k *keeping) differs(o order) bool {
-	changed := o.want.Differs(k.want)
-	k.want = o.want
+	changed := o.Session.Differs(k.want)
+	k.want = o.Session
 	if changed {
 		o.done <- nil
 	}
@@ -97,7 +97,7 @@ func (k *keeping) meet(ctx context.Context, o open) error {
 	k.theirs, k.hops = o, chooseHops(k.local, addrs, o)
 	k.edit(func(st *speaker.SessionState) { st.PeerASN, st.RouterID = o.asn, o.id })
 	k.become("openconfirm", nil)
-	return k.tell(ctx)
+	return k.tell(ctx, step{})
 }
 
 // rise tells the router all that it is to know.
@@ -125,8 +125,9 @@ func (k *keeping) tells(f family) bool {
 	return slices.Contains(families(k.want), f) && k.theirs.families[f] && k.hops[f].IsValid()
 }
 
-// tell tells the router what has changed, as far as it takes it.
-func (k *keeping) tell(ctx context.Context) error {
+// tell tells the router what has changed, as far as it takes it. Last is the step
+// that has led to what is wanted, most likely from what it was told.
+func (k *keeping) tell(ctx context.Context, last step) error {
 	if k.hops == nil {
 		return nil // all of it will be told when it is known to whom
 	}
@@ -136,10 +137,12 @@ func (k *keeping) tell(ctx context.Context) error {
 			want[f] = k.hops[f]
 		}
 	}
-	was, now := differing(k.said, k.want.Routes)
-	have := k.core.told
+	have, now := k.core.told, k.want.Routes
 	if k.said != nil {
-		have = k.core.of(was, now)
+		if !last.leads(k.said, k.want.Routes) {
+			last = newStep(k.said, k.want.Routes)
+		}
+		have, now = k.core.of(last.was, last.now), last.now
 	}
 	changes := diff(have, tableOf(now, want, k.theirs.asn == k.want.LocalASN))
 	err := k.core.tell(ctx, changes, func() bool { return k.ending(ctx) })

@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -77,41 +76,6 @@ func diff(have, want table) []change {
 	slices.SortFunc(come, byPrefix)
 	slices.SortFunc(leave, byPrefix)
 	return append(come, leave...)
-}
-
-// comparePrefixes orders those that have no bits beyond their length, as
-// [netip.Prefix.Compare] does, which takes three times as long.
-func comparePrefixes(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-}
-
-// differing returns the routes of each that are not among the other's. Few of
-// many change, so only these are looked at more closely: one among 10,000 is told
-// as soon as one alone. Both are by prefix; were they not, more would be returned.
-func differing(had, want []speaker.Route) (was, now []speaker.Route) {
-	for len(had) > 0 && len(want) > 0 {
-		if sameRoute(&had[0], &want[0]) {
-			had, want = had[1:], want[1:]
-			continue
-		}
-		c := comparePrefixes(had[0].Prefix, want[0].Prefix)
-		if c <= 0 {
-			was, had = append(was, had[0]), had[1:]
-		}
-		if c >= 0 {
-			now, want = append(now, want[0]), want[1:]
-		}
-	}
-	return append(was, had...), append(now, want...)
-}
-
-func sameRoute(a, b *speaker.Route) bool {
-	return a.Prefix == b.Prefix && a.Leaving == b.Leaving && slices.Equal(a.Communities, b.Communities) && slices.Equal(a.Large, b.Large) &&
-		sameNumber(a.LocalPref, b.LocalPref) && sameNumber(a.MED, b.MED)
-}
-
-func sameNumber(a, b *uint32) bool {
-	return a == b || a != nil && b != nil && *a == *b
 }
 
 // pack makes numbers comparable.

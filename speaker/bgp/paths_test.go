@@ -70,29 +70,6 @@ func TestDiffLeadsThere(t *testing.T) {
 	}
 }
 
-// What differs between two lists of routes leads to the same changes as all of
-// them do, whatever their order; and of lists by prefix nothing else is returned.
-func TestDiffOfWhatDiffers(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(3, 4))
-	hops := nextHops{ipv4: ip("192.0.2.1"), ipv6: ip("2001:db8::1")}
-	for round := range 1000 {
-		had, want := randomRoutes(rnd), randomRoutes(rnd)
-		if round%2 == 1 {
-			rnd.Shuffle(len(want), func(i, j int) { want[i], want[j] = want[j], want[i] })
-		}
-		told := tableOf(had, hops, true)
-		was, now := differing(had, want)
-		c := core{told: told}
-		got, all := diff(c.of(was, now), tableOf(now, hops, true)), diff(told, tableOf(want, hops, true))
-		if !slices.Equal(got, all) {
-			t.Fatalf("from %v to %v: %v, want %v", had, want, got, all)
-		}
-		if most := len(all); round%2 == 0 && (len(was) > most || len(now) > most) {
-			t.Fatalf("from %v to %v: %d and %d differ, of %d changes", had, want, len(was), len(now), most)
-		}
-	}
-}
-
 // randomRoutes returns some of few, said in few ways, in the order that Sync
 // gets them.
 func randomRoutes(rnd *rand.Rand) []speaker.Route {
@@ -293,8 +270,8 @@ func TestCheck(t *testing.T) {
 	for i, tt := range tests {
 		w := base("a", "192.0.2.1")
 		tt.at(&w)
-		if err := check(w); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
-			t.Errorf("row %d: check() = %v, want %q", i, err, tt.err)
+		if err := refused(nil, w); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("row %d: %v, want %q", i, err, tt.err)
 		}
 	}
 }

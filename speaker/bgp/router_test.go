@@ -16,7 +16,8 @@ import (
 	"github.com/herald-lb/herald/speaker"
 )
 
-// Whatever Sync was told before, the router knows what it was told last.
+// Whatever Sync was told before, and has refused, the router knows what it was told
+// last.
 func TestRouterKnowsTheLast(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -25,6 +26,16 @@ func TestRouterKnowsTheLast(t *testing.T) {
 	for round := range 60 {
 		w, v := p.session("a"), q.session("b")
 		w.Routes, v.Routes = randomRoutes(rnd), randomRoutes(rnd)
+		if round%3 == 1 {
+			v.Routes = w.Routes // in common
+		}
+		if round%4 == 1 {
+			wrong := w
+			wrong.Routes = append(randomRoutes(rnd), speaker.Route{})
+			if err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{wrong, v}}); err == nil {
+				t.Fatal("no prefix is no error")
+			}
+		}
 		want(t, s, w, v)
 		if round == 0 {
 			p.establish(t)

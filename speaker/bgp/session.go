@@ -36,7 +36,7 @@ type session struct {
 
 // An order is what the session is to be like.
 type order struct {
-	want speaker.Session
+	wanted
 	done chan<- error
 }
 
@@ -134,8 +134,8 @@ func (s *session) pause(ctx context.Context, wait time.Duration) bool {
 // take notes an order that there is no router to tell of, and returns whether
 // it makes another session.
 func (s *session) take(o order) bool {
-	changed := o.want.Differs(s.want)
-	s.want = o.want
+	changed := o.Session.Differs(s.want)
+	s.want = o.Session
 	o.done <- nil
 	return changed
 }

@@ -27,7 +27,7 @@ type Speaker struct {
 	changed func()
 
 	mu       sync.Mutex
-	want     map[string]speaker.Session // by name; what Run begins with
+	want     map[string]speaker.Session // by name; what Run begins with; replaced whole, never edited
 	sessions map[string]*kept
 	refused  map[string]error // what of the last Sync cannot be done, by name
 	run      context.Context  // of Run; nil before it
@@ -93,7 +93,7 @@ func (s *Speaker) open(w speaker.Session) {
 // it returns, as far as it takes GoBGP: what GoBGP has is sent at once. Before
 // Run, it only checks and notes what is wanted.
 func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
-	next, errs := valid(want)
+	next, errs := valid(want, s.wanted())
 	s.refuse(maps.Clone(errs))
 	waits := s.adopt(next, errs)
 	var mu sync.Mutex // of errs
@@ -111,6 +111,13 @@ func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
 	return join(errs)
 }
 
+// wanted returns what the sessions are to be so far, by name. It is not to be edited.
+func (s *Speaker) wanted() map[string]speaker.Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.want
+}
+
 // refuse notes which sessions cannot be as they are wanted.
 func (s *Speaker) refuse(errs map[string]error) {
 	s.mu.Lock()
@@ -124,15 +131,18 @@ func (s *Speaker) refuse(errs map[string]error) {
 
 // adopt makes the sessions those of next, and leaves those that errs names as
 // they are. It returns, by name, how to wait for each.
-func (s *Speaker) adopt(next map[string]speaker.Session, errs map[string]error) map[string]func(context.Context) error {
+func (s *Speaker) adopt(next map[string]wanted, errs map[string]error) map[string]func(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range errs {
 		if w, ok := s.want[name]; ok {
-			next[name] = w
+			next[name] = wanted{Session: w}
 		}
 	}
-	s.want = next
+	s.want = make(map[string]speaker.Session, len(next))
+	for name, w := range next {
+		s.want[name] = w.Session
+	}
 	waits := map[string]func(context.Context) error{}
 	if s.run == nil || s.ended {
 		return waits
@@ -149,7 +159,7 @@ func (s *Speaker) adopt(next map[string]speaker.Session, errs map[string]error) 
 			waits[name] = k.order(w)
 			continue
 		}
-		s.open(w)
+		s.open(w.Session)
 	}
 	return waits
 }
@@ -165,7 +175,7 @@ func (k *kept) gone(ctx context.Context) error {
 }
 
 // order has the session be like w, and returns how to wait for it.
-func (k *kept) order(w speaker.Session) func(context.Context) error {
+func (k *kept) order(w wanted) func(context.Context) error {
 	return func(ctx context.Context) error {
 		done := make(chan error, 1)
 		select {
