@@ -3,7 +3,6 @@ package speaker
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -60,8 +59,8 @@ type routePlan struct {
 	*election
 	node     snapshot.Node
 	relieved bool
-	routing  Routing
-	routes   []map[netip.Prefix]Route // by place of the session
+	routing  Routing // without routes
+	publics  []public
 	tellers  map[entry]*tellers
 }
 
@@ -86,8 +85,9 @@ func (p *routePlan) sessions(s snapshot.Snapshot) {
 		if _, ok := slices.BinarySearch(p.node.Peers, peer.Name); !ok {
 			continue
 		}
-		p.routing.Sessions = append(p.routing.Sessions, session(peer, p.node, s.Passwords[peer.Name]))
-		p.routes = append(p.routes, map[netip.Prefix]Route{})
+		one := session(peer, p.node, s.Passwords[peer.Name])
+		p.seat(one, len(p.routing.Sessions))
+		p.routing.Sessions = append(p.routing.Sessions, one)
 		p.routing.Told = append(p.routing.Told, nil)
 	}
 }
@@ -150,10 +150,10 @@ func (p *routePlan) tell(pool *config.Pool, t target, services []*snapshot.Servi
 			continue // Compile lets no such length through
 		}
 		r := Route{Prefix: prefix, Communities: b.Communities, Large: b.Large, LocalPref: b.LocalPref, MED: b.MED, Leaving: leaving}
-		for at, s := range p.routing.Sessions {
-			if obstacleTo(s, b, t.addr) == none {
-				p.add(at, r)
-				p.routing.Told[at] = extend(p.routing.Told[at], t.addr)
+		for i := range p.publics {
+			if pub := &p.publics[i]; obstacleTo(pub.Session, b, t.addr) == none {
+				pub.add(r)
+				pub.told = extend(pub.told, t.addr)
 			}
 		}
 	}
@@ -175,9 +175,8 @@ func (p *routePlan) obstacle(e entry, t target, services []*snapshot.Service) (w
 
 // obstacleTo is what keeps the router of s from being told addr by b.
 func obstacleTo(s Session, b config.BGP, addr netip.Addr) obstacle {
-	_, named := slices.BinarySearch(b.Peers, s.Name)
 	switch {
-	case len(b.Peers) > 0 && !named:
+	case !named(s, b):
 		return otherPeers
 	case addr.Is4() && !s.V4, addr.Is6() && !s.V6:
 		return otherFamily
@@ -257,53 +256,14 @@ func (ts *tellers) obstacle(t target) (why obstacle, leaving bool) {
 	return none, reserve(ts.self) && steady > 0
 }
 
-// add adds a route to a session. Two of one prefix become one: it has the communities
-// of both, and is as good as the better one.
-func (p *routePlan) add(at int, r Route) {
-	if was, ok := p.routes[at][r.Prefix]; ok {
-		r.Communities = union(was.Communities, r.Communities, cmp.Compare[uint32])
-		r.Large = union(was.Large, r.Large, func(a, b [3]uint32) int { return slices.Compare(a[:], b[:]) })
-		if orElse(was.LocalPref, defaultLocalPref) > orElse(r.LocalPref, defaultLocalPref) {
-			r.LocalPref = was.LocalPref
-		}
-		if orElse(was.MED, 0) < orElse(r.MED, 0) {
-			r.MED = was.MED
-		}
-		r.Leaving = was.Leaving && r.Leaving
-	}
-	p.routes[at][r.Prefix] = r
-}
-
-// defaultLocalPref is what routers take a route to have that does not say. A missing
-// MED is the best, 0 (RFC 4271 §9.1.2.2).
-const defaultLocalPref = 100
-
-func orElse(n *uint32, otherwise uint32) uint32 {
-	if n == nil {
-		return otherwise
-	}
-	return *n
-}
-
-// union returns what is in either of two sorted lists, sorted.
-func union[T comparable](a, b []T, compare func(a, b T) int) []T {
-	if slices.Equal(a, b) {
-		return a
-	}
-	all := slices.SortedFunc(slices.Values(slices.Concat(a, b)), compare)
-	return slices.Compact(all)
-}
-
 // finish returns the Routing with all its routes.
 func (p *routePlan) finish() Routing {
-	for i := range p.routing.Sessions {
-		routes := slices.SortedFunc(maps.Values(p.routes[i]), func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
-		for j, r := range routes {
-			if r.Leaving {
-				routes[j] = r.leaving()
-			}
+	for i := range p.publics {
+		pub := &p.publics[i]
+		routes := pub.byPrefix()
+		for _, at := range pub.places {
+			p.routing.Sessions[at].Routes, p.routing.Told[at] = routes, pub.told
 		}
-		p.routing.Sessions[i].Routes = routes
 	}
 	return p.routing
 }

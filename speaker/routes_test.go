@@ -277,3 +277,58 @@ func canServe(s snapshot.Snapshot, n snapshot.Node) bool {
 	has := !svc.Local || slices.ContainsFunc(svc.Endpoints, func(e snapshot.Endpoint) bool { return e.Node == n.Name })
 	return has && speakerOf(&s, n.Name).DataPath != "" && n.Excluded == ""
 }
+
+// What one router is told does not depend on which others there are. It is by
+// prefix, none twice; and routers that are told the same have one list in common.
+func TestPlanRoutesForEachRouterAlone(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for round := range 200 {
+		s := routed()
+		s.Nodes, s.Config.Peers = s.Nodes[:1], nil
+		some := func(names ...string) []string {
+			return slices.DeleteFunc(names, func(string) bool { return rnd.IntN(2) == 0 })
+		}
+		n, pool, one := &s.Nodes[0], &s.Config.Pools[0], s.Services[0]
+		n.Peers, n.Tells, one.Told = []string{"r0", "r1", "r2", "r3"}, map[string][]int{pool.Name: {0, 1, 2}}, map[string][]int{pool.Name: {0, 1, 2}}
+		for _, name := range n.Peers {
+			s.Config.Peers = append(s.Config.Peers, config.Peer{Name: name, V4: rnd.IntN(4) > 0, V6: true})
+		}
+		pool.BGP = nil
+		for i := range uint32(3) {
+			pool.BGP = append(pool.BGP, config.BGP{LengthV4: 32 - 4*rnd.IntN(2), LengthV6: 128, Communities: []uint32{i}, Peers: some("r0", "r1", "r2", "r3")})
+		}
+		s.Services = nil
+		for i := range 12 {
+			one.Key, one.Ingress = fmt.Sprint("ns/", i), []snapshot.Ingress{{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(236 + i)})}}
+			s.Services = append(s.Services, one)
+		}
+		all := PlanRoutes(s, "n1", allReady(s), false)
+		for i, session := range all.Sessions {
+			alone := s
+			alone.Nodes = slices.Clone(s.Nodes)
+			alone.Nodes[0].Peers = []string{session.Name}
+			want := PlanRoutes(alone, "n1", allReady(s), false)
+			diff := cmp.Diff(eachInWords(want.Sessions[0].Routes), eachInWords(session.Routes))
+			if diff != "" || !slices.Equal(want.Told[0], all.Told[i]) {
+				t.Fatalf("round %d: %s is told other than alone:\n%s", round, session.Name, diff)
+			}
+			for j := 1; j < len(session.Routes); j++ {
+				if session.Routes[j-1].Prefix.Compare(session.Routes[j].Prefix) >= 0 {
+					t.Fatalf("round %d: %s before %s", round, session.Routes[j-1].Prefix, session.Routes[j].Prefix)
+				}
+			}
+		}
+	}
+	s := routed() // two that are told the same
+	one := PlanRoutes(s, "n1", allReady(s), false).Sessions
+	if &one[0].Routes[0] != &one[1].Routes[0] {
+		t.Error("two routers that are told the same have two lists")
+	}
+}
+
+func eachInWords(routes []Route) (all []string) {
+	for _, r := range routes {
+		all = append(all, words(r))
+	}
+	return all
+}
