@@ -37,6 +37,9 @@ func (k *Kernel) reachable(changes []steer.Change) (good []steer.Change, errs []
 }
 
 // forwards says why the node does not forward packets of f on any interface.
+//
+// That it does on all of them is asked first: it is so on most nodes, and each address
+// waits for the answer. To list the interfaces takes longer than to steer.
 func (k *Kernel) forwards(f family) error {
 	remedy, dir := "net.ipv4.ip_forward", "/proc/sys/net/ipv4/conf"
 	if f == v6 {
@@ -44,6 +47,9 @@ func (k *Kernel) forwards(f family) error {
 	}
 	on := false
 	err := k.inside(func() error {
+		if on = enabled(dir + "/all/forwarding"); on {
+			return nil
+		}
 		files, err := filepath.Glob(dir + "/*/forwarding")
 		for _, file := range files {
 			on = on || enabled(file)

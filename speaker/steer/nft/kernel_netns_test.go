@@ -240,9 +240,9 @@ func TestElementsThatSomebodyDeletedDoNotStopAChange(t *testing.T) {
 
 func TestNoAddressWithoutForwarding(t *testing.T) {
 	nettest.Require(t)
-	tests := []struct{ setting, addr, other string }{
-		{"net/ipv4/ip_forward", "192.0.2.1", "2001:db8::1"},
-		{"net/ipv6/conf/all/forwarding", "2001:db8::1", "192.0.2.1"},
+	tests := []struct{ setting, one, addr, other string }{
+		{"net/ipv4/ip_forward", "net/ipv4/conf/lo/forwarding", "192.0.2.1", "2001:db8::1"},
+		{"net/ipv6/conf/all/forwarding", "net/ipv6/conf/lo/forwarding", "2001:db8::1", "192.0.2.1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.setting, func(t *testing.T) {
@@ -258,8 +258,12 @@ func TestNoAddressWithoutForwarding(t *testing.T) {
 			if got, err := k.Table(ctx); err != nil || len(got.Addrs) != 1 {
 				t.Errorf("Table() = %v, %v, want only %s", got, err, tt.other)
 			}
-			n.Sysctl(t, tt.setting, "1")
+			n.Sysctl(t, tt.one, "1")
 			if err := k.Apply(ctx, []steer.Change{add}); err != nil {
+				t.Errorf("Apply() with one interface that forwards = %v", err)
+			}
+			n.Sysctl(t, tt.setting, "1")
+			if err := k.Apply(ctx, []steer.Change{kerneltest.Addr(steer.Del, tt.addr), add}); err != nil {
 				t.Errorf("Apply() with the setting on = %v", err)
 			}
 		})
