@@ -233,4 +233,7 @@ type Pending struct {
 	ID string // of the action, or of the resource to look at
 	// Resource is what is being changed.
 	Resource string
+	// After is how long the cloud says to wait before asking; zero for whoever asks to
+	// choose.
+	After time.Duration
 }
