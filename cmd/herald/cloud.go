@@ -60,6 +60,10 @@ func cloudCommand() *cobra.Command {
 		}()
 		return nil
 	}
+	sub, plain := conformanceCommand(), &cobra.Command{}
+	sub.SetUsageFunc(plain.UsageFunc()) // or else it would show the flags of this one
+	sub.SetHelpFunc(plain.HelpFunc())
+	cmd.AddCommand(sub)
 	return cmd
 }
 
