@@ -161,7 +161,7 @@ func (t *trial) ready(ctx context.Context, path string) (reply, error) {
 		case res.State != "pending":
 			return reply{}, fmt.Errorf("GET %s: state is %s: %s", path, res.State, short(res.Message, 200))
 		}
-		if err := pause(ctx, res.after(), end); err != nil {
+		if err := t.pause(ctx, res.after(), end); err != nil {
 			return reply{}, fmt.Errorf("waiting for %s to be ready: %w", path, err)
 		}
 	}
@@ -187,21 +187,22 @@ func (t *trial) remove(ctx context.Context, path string) error {
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, res.after(), end); err != nil {
+		if err := t.pause(ctx, res.after(), end); err != nil {
 			return fmt.Errorf("waiting for %s to be gone: %w", path, err)
 		}
 	}
 }
 
-// pause waits as long as the server says, and not past the end.
-func pause(ctx context.Context, d time.Duration, end time.Time) error {
+// pause waits as long as the server says, and not past the end; a tenth of Wait at
+// the most, for one that says too long a time is not to be taken for too slow.
+func (t *trial) pause(ctx context.Context, d time.Duration, end time.Time) error {
 	if time.Now().After(end) {
 		return errors.New("it takes too long")
 	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(max(d, 100*time.Millisecond)):
+	case <-time.After(max(min(d, t.Wait/10), 50*time.Millisecond)):
 		return nil
 	}
 }

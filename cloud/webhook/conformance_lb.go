@@ -62,11 +62,19 @@ func (t *trial) put(ctx context.Context, path string, body any) (loadBalancer, e
 	return parseLB(rep.body)
 }
 
-// make makes the load balancer of an owner who is made up.
+// make makes the load balancer of an owner who is made up. It is that owner's, and
+// has a spec, or it is an error.
 func (t *trial) make(ctx context.Context) (lbRequest, string, loadBalancer, error) {
 	o := t.owner()
 	want, path := t.want(o), lbPath(key(o))
 	lb, err := t.put(ctx, path, want)
+	switch {
+	case err != nil:
+	case lb.Owner == nil || *lb.Owner != want.Owner:
+		err = fmt.Errorf("owner of %s is %+v, want %+v", quote(lb.ID), lb.Owner, want.Owner)
+	default:
+		err = echoes(lb, want.Spec)
+	}
 	return want, path, lb, err
 }
 
@@ -87,14 +95,12 @@ func holdCreate(ctx context.Context, t *trial) error {
 	slices.Sort(families)
 	wanted := slices.Sorted(slices.Values(want.Spec.Families))
 	switch {
-	case lb.Owner == nil || *lb.Owner != want.Owner:
-		return fmt.Errorf("owner is %+v, want %+v", lb.Owner, want.Owner)
 	case lb.Adopted:
 		return errors.New("it is adopted, though it was made")
 	case !slices.Equal(slices.Compact(families), wanted):
 		return fmt.Errorf("addresses are %q, want one each of %q", lb.Addresses, wanted)
 	}
-	return errors.Join(echoes(lb, want.Spec), t.remove(ctx, path))
+	return t.remove(ctx, path)
 }
 
 func echoes(lb loadBalancer, want lbSpec) error {
