@@ -201,3 +201,22 @@ func tokenFile(t testing.TB, token string) string {
 	}
 	return path
 }
+
+// journal notes what is asked.
+type journal struct {
+	mu  sync.Mutex
+	log []string
+}
+
+func (j *journal) RoundTrip(req *http.Request) (*http.Response, error) {
+	j.mu.Lock()
+	j.log = append(j.log, req.Method+" "+req.URL.RequestURI())
+	j.mu.Unlock()
+	return http.DefaultTransport.RoundTrip(req)
+}
+
+func (j *journal) all() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.log
+}
