@@ -176,74 +176,78 @@ func replace(old, now string) func(string) string {
 	return func(s string) string { return strings.ReplaceAll(s, old, now) }
 }
 
+func second(n int64) string { return fmt.Sprintf("203.0.%d.", n%200) }
+
+// flaws are what may be wrong with a server.
+var flaws = []struct {
+	name string
+	flaw flaw
+	want string // part of the name of a check
+}{
+	{"another version", edit(replace(`"v1"`, `"v2"`)), "capabilities"},
+	{"no delivery", edit(replace(`"nodePort"}`, `"pigeon"}`)), "capabilities"},
+	{"any path is there", turned("GET", 404, 200, `{}`), "a path that is not there"},
+	{"errors of a proxy", turned("GET", 404, 404, `<html>not found</html>`), "what is not there is 404, with an error to read"},
+	{"errors without words", edit(drop("message")), "what is not there is 404, with an error to read"},
+	{"empty lists are null", edit(replace(`"items": []`, `"items": null`)), "a list of nothing"},
+	{"it does not echo", edit(drop("spec")), "what was made"},
+	{"it echoes half", edit(replace(`"node": "conformance-1"`, `"node": "other"`)), "what was made"},
+	{"nobody's", edit(drop("owner")), "what was made"},
+	{"address not canonical", edit(replace(`2001:db8::`, `2001:DB8::`)), "what was made"},
+	{"ready without address", edit(patched(func(o map[string]any) {
+		if o["addresses"] != nil {
+			o["addresses"] = []any{}
+		}
+	})), "what was made"},
+	{"one family of two", edit(patched(func(o map[string]any) {
+		if a, ok := o["addresses"].([]any); ok {
+			o["addresses"] = a[:1]
+		}
+	})), "what was made"},
+	{"all was there before", edit(patched(func(o map[string]any) { o["adopted"] = true })), "what was made"},
+	{"the ID changes", changing(`"id": "`, func(n int64) string { return fmt.Sprintf(`"id": "%d-`, n) }), "the same PUT twice"},
+	{"the address changes", changing("198.51.100.", second), "the same PUT twice"},
+	{"unknown fields are refused", instead(func(_, _, b string) bool { return strings.Contains(b, "x-field") }, 422, `{"code":"invalid","message":"no"}`), "unknown fields"},
+	{"unknown fields are echoed", edit(patched(func(o map[string]any) { o["x-field-of-the-future"] = 1 })), "unknown fields"},
+	{"anything goes", asked(replace("PIGEON", "TCP")), "load balancers: what is wrong is refused"},
+	{"any address goes", asked(replace("IPv5", "IPv4")), "addresses: what is wrong is refused"},
+	{"two at once make two", racing(), "load balancers: PUTs at once"},
+	{"two at once reserve two", racing(), "addresses: PUTs at once"},
+	{"no filters", without("cluster", "uid"), "load balancers: filters"},
+	{"no filters of addresses", without("cluster", "uid"), "addresses: filters"},
+	{"no lookup", without("ref"), "load balancers: filters"},
+	{"no limit", without("limit"), "pages have each"},
+	{"every page is the first", without("page"), "pages have each"},
+	{"pages in a circle", edit(replace(`"next": "2"`, `"next": "1"`)), "pages have each"},
+	{"the second page is the last", edit(replace(`, "next": "2"`, ``)), "pages have each"},
+	{"the last page is empty", edit(patched(func(o map[string]any) {
+		if l, ok := o["items"].([]any); ok && len(l) == 1 && o["next"] == nil {
+			o["items"] = []any{}
+		}
+	})), "pages have each"},
+	{"nothing is deleted", instead(func(m, _, _ string) bool { return m == "DELETE" }, 204, ""), "a deletion is one"},
+	{"nothing is left behind?", instead(func(m, _, _ string) bool { return m == "DELETE" }, 204, ""), "left behind"},
+	{"too much is deleted", greedy, "a deletion is one"},
+	{"twice is an error", turned("DELETE", 404, 500, `{"code":"internal","message":"no"}`), "load balancers: deleting twice"},
+	{"twice is an error with addresses", turned("DELETE", 404, 409, `{"code":"busy","message":"no"}`), "addresses: deleting twice"},
+	{"to let go is to delete", without("keep"), "let go of"},
+	{"to let go is to keep", instead(func(m, _, _ string) bool { return m == "DELETE" }, 204, ""), "let go of"},
+	{"anybody may adopt", asked(drop("previous")), "let go of"},
+	{"assignments are not followed", edit(replace(`"assignedTo": "conformance-2"`, `"assignedTo": "conformance-1"`)), "one that is assigned moves"},
+	{"another family", edit(replace(`"family": "IPv6"`, `"family": "IPv4"`)), "the same PUT twice reserves one"},
+	{"never ready", edit(replace(`"state": "ready"`, `"state": "pending"`)), "what was made"},
+	{"failed", edit(replace(`"state": "ready"`, `"state": "failed"`)), "what was made"},
+	{"unheard-of state", edit(replace(`"state": "ready"`, `"state": "fine"`)), "what was made"},
+	{"down", instead(func(m, _, _ string) bool { return m == "PUT" }, 503, ""), "what was made"},
+}
+
 // A server with one flaw is told by which promise it breaks.
 func TestConformanceTellsWhatIsBroken(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some thirty runs of the conformance tests")
 	}
 	url := sample(t)
-	second := func(n int64) string { return fmt.Sprintf("203.0.%d.", n%200) }
-	for i, tt := range []struct {
-		name string
-		flaw flaw
-		want string // part of the name of a check
-	}{
-		{"another version", edit(replace(`"v1"`, `"v2"`)), "capabilities"},
-		{"no delivery", edit(replace(`"nodePort"}`, `"pigeon"}`)), "capabilities"},
-		{"any path is there", turned("GET", 404, 200, `{}`), "a path that is not there"},
-		{"errors of a proxy", turned("GET", 404, 404, `<html>not found</html>`), "what is not there is 404, with an error to read"},
-		{"errors without words", edit(drop("message")), "what is not there is 404, with an error to read"},
-		{"empty lists are null", edit(replace(`"items": []`, `"items": null`)), "a list of nothing"},
-		{"it does not echo", edit(drop("spec")), "what was made"},
-		{"it echoes half", edit(replace(`"node": "conformance-1"`, `"node": "other"`)), "what was made"},
-		{"nobody's", edit(drop("owner")), "what was made"},
-		{"address not canonical", edit(replace(`2001:db8::`, `2001:DB8::`)), "what was made"},
-		{"ready without address", edit(patched(func(o map[string]any) {
-			if o["addresses"] != nil {
-				o["addresses"] = []any{}
-			}
-		})), "what was made"},
-		{"one family of two", edit(patched(func(o map[string]any) {
-			if a, ok := o["addresses"].([]any); ok {
-				o["addresses"] = a[:1]
-			}
-		})), "what was made"},
-		{"all was there before", edit(patched(func(o map[string]any) { o["adopted"] = true })), "what was made"},
-		{"the ID changes", changing(`"id": "`, func(n int64) string { return fmt.Sprintf(`"id": "%d-`, n) }), "the same PUT twice"},
-		{"the address changes", changing("198.51.100.", second), "the same PUT twice"},
-		{"unknown fields are refused", instead(func(_, _, b string) bool { return strings.Contains(b, "x-field") }, 422, `{"code":"invalid","message":"no"}`), "unknown fields"},
-		{"unknown fields are echoed", edit(patched(func(o map[string]any) { o["x-field-of-the-future"] = 1 })), "unknown fields"},
-		{"anything goes", asked(replace("PIGEON", "TCP")), "load balancers: what is wrong is refused"},
-		{"any address goes", asked(replace("IPv5", "IPv4")), "addresses: what is wrong is refused"},
-		{"two at once make two", racing(), "load balancers: PUTs at once"},
-		{"two at once reserve two", racing(), "addresses: PUTs at once"},
-		{"no filters", without("cluster", "uid"), "load balancers: filters"},
-		{"no filters of addresses", without("cluster", "uid"), "addresses: filters"},
-		{"no lookup", without("ref"), "load balancers: filters"},
-		{"no limit", without("limit"), "pages have each"},
-		{"every page is the first", without("page"), "pages have each"},
-		{"pages in a circle", edit(replace(`"next": "2"`, `"next": "1"`)), "pages have each"},
-		{"the second page is the last", edit(replace(`, "next": "2"`, ``)), "pages have each"},
-		{"the last page is empty", edit(patched(func(o map[string]any) {
-			if l, ok := o["items"].([]any); ok && len(l) == 1 && o["next"] == nil {
-				o["items"] = []any{}
-			}
-		})), "pages have each"},
-		{"nothing is deleted", instead(func(m, _, _ string) bool { return m == "DELETE" }, 204, ""), "a deletion is one"},
-		{"nothing is left behind?", instead(func(m, _, _ string) bool { return m == "DELETE" }, 204, ""), "left behind"},
-		{"too much is deleted", greedy, "a deletion is one"},
-		{"twice is an error", turned("DELETE", 404, 500, `{"code":"internal","message":"no"}`), "load balancers: deleting twice"},
-		{"twice is an error with addresses", turned("DELETE", 404, 409, `{"code":"busy","message":"no"}`), "addresses: deleting twice"},
-		{"to let go is to delete", without("keep"), "let go of"},
-		{"to let go is to keep", instead(func(m, _, _ string) bool { return m == "DELETE" }, 204, ""), "let go of"},
-		{"anybody may adopt", asked(drop("previous")), "let go of"},
-		{"assignments are not followed", edit(replace(`"assignedTo": "conformance-2"`, `"assignedTo": "conformance-1"`)), "one that is assigned moves"},
-		{"another family", edit(replace(`"family": "IPv6"`, `"family": "IPv4"`)), "the same PUT twice reserves one"},
-		{"never ready", edit(replace(`"state": "ready"`, `"state": "pending"`)), "what was made"},
-		{"failed", edit(replace(`"state": "ready"`, `"state": "failed"`)), "what was made"},
-		{"unheard-of state", edit(replace(`"state": "ready"`, `"state": "fine"`)), "what was made"},
-		{"down", instead(func(m, _, _ string) bool { return m == "PUT" }, 503, ""), "what was made"},
-	} {
+	for i, tt := range flaws {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			how := trialOf(url, fmt.Sprintf("b%d", i), tt.flaw)
