@@ -152,7 +152,7 @@ func (e *Engine) await(ctx context.Context, p Pending, until time.Time) error {
 		if time.Now().After(until) {
 			return &Error{Class: Retryable, After: ComeAgain, Text: "the cloud is still at it"}
 		}
-		if !pause(ctx, looks) {
+		if !pause(ctx, max(looks, left[0].After)) {
 			return context.Cause(ctx)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/app"
 	"k8s.io/cloud-provider/app/config"
@@ -28,6 +29,10 @@ const (
 	cloudWorkers  = 10 // one slow answer must not keep all others waiting
 )
 
+// guests are the flags that Kubernetes' libraries have put, a --version among them,
+// where cobra would find them for all commands.
+var guests = pflag.CommandLine
+
 // cloudCommand is the cloud controller manager of k8s.io/cloud-provider with one of its
 // controllers, the one for load balancers, and Herald's own beside it.
 func cloudCommand() *cobra.Command {
@@ -46,8 +51,10 @@ func cloudCommand() *cobra.Command {
 	}
 	stop := make(chan struct{})
 	var provider cloudprovider.Interface
+	pflag.CommandLine = guests
 	cmd := app.NewCloudControllerManagerCommand(opts, func(*config.CompletedConfig) cloudprovider.Interface { return provider },
 		services, names.CCMControllerAliases(), cliflag.NamedFlagSets{}, stop)
+	pflag.CommandLine = pflag.NewFlagSet("herald", pflag.ContinueOnError)
 	cmd.Use, cmd.Short, cmd.Long = "cloud", "Have a cloud's load balancers serve Services", cloudHelp
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		shared := opts.KubeCloudShared.CloudProvider
