@@ -33,12 +33,8 @@ func (cp *ControlPlane) install(ctx context.Context) (err error) {
 	if cp.herald, err = heraldBinary(ctx); err != nil {
 		return err
 	}
-	manifests, err := kustomize(ctx)
-	if err != nil {
+	if err := cp.apply(ctx, "base"); err != nil {
 		return err
-	}
-	if err := cp.API.Apply(ctx, "default", manifests); err != nil {
-		return fmt.Errorf("installing deploy/base: %w", err)
 	}
 	err = poll(ctx, 30*time.Second, func() error {
 		_, err := cp.API.dynamic.Resource(poolsResource).List(ctx, metav1.ListOptions{})
@@ -50,7 +46,19 @@ func (cp *ControlPlane) install(ctx context.Context) (err error) {
 	return nil
 }
 
-func kustomize(ctx context.Context) (string, error) {
+// apply applies a folder of deploy as a user would.
+func (cp *ControlPlane) apply(ctx context.Context, folder string) error {
+	manifests, err := kustomize(ctx, folder)
+	if err != nil {
+		return err
+	}
+	if err := cp.API.Apply(ctx, "default", manifests); err != nil {
+		return fmt.Errorf("installing deploy/%s: %w", folder, err)
+	}
+	return nil
+}
+
+func kustomize(ctx context.Context, folder string) (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
@@ -59,12 +67,12 @@ func kustomize(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, kubectl, "kustomize", filepath.Join(root, "deploy", "base")).Output()
+	out, err := exec.CommandContext(ctx, kubectl, "kustomize", filepath.Join(root, "deploy", folder)).Output()
 	if exit := (&exec.ExitError{}); errors.As(err, &exit) {
 		err = fmt.Errorf("%w: %s", err, exit.Stderr)
 	}
 	if err != nil {
-		return "", fmt.Errorf("rendering deploy/base: %w", err)
+		return "", fmt.Errorf("rendering deploy/%s: %w", folder, err)
 	}
 	return string(out), nil
 }

@@ -61,6 +61,7 @@ type Lab struct {
 	spaces  []string // Kubernetes namespaces that were made for it
 	pods    int      // that were ever started
 	running []*Pod
+	clouds  []*Daemon
 	beats   sync.WaitGroup
 	rest    context.CancelFunc // ends the beats
 }
@@ -240,6 +241,11 @@ func (l *Lab) endDaemons() {
 func (l *Lab) daemons() []*Daemon {
 	var ds []*Daemon
 	for _, c := range l.Controllers {
+		if c.proc != nil {
+			ds = append(ds, c)
+		}
+	}
+	for _, c := range l.clouds {
 		if c.proc != nil {
 			ds = append(ds, c)
 		}
