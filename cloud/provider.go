@@ -42,3 +42,26 @@ type Driver interface {
 	// that nothing is known about any.
 	Instances(ctx context.Context, nodes []*corev1.Node, private bool) (known []Target, unknown map[string]string, err error)
 }
+
+// A TargetLimiter is a Driver whose load balancers have a bounded number of targets.
+type TargetLimiter interface {
+	// MaxTargets is how many targets want may have, on found or, if that is nil, on a new
+	// one; zero for any number. It calls nobody.
+	MaxTargets(want LBSpec, found *Found) int
+}
+
+// An AddressDriver reserves addresses in one cloud, and has them routed to machines.
+// All methods may be called at once, and repeated.
+type AddressDriver interface {
+	// FindAddresses returns all addresses that bear the marks of a Service, from the API.
+	FindAddresses(ctx context.Context, o Owner) ([]FoundAddress, error)
+	// ListAddresses returns all that bear the marks of a cluster, or an error.
+	ListAddresses(ctx context.Context, cluster string) ([]FoundAddress, error)
+	// Reserve makes an address, or returns the one that was made before.
+	Reserve(ctx context.Context, spec AddressSpec) (FoundAddress, error)
+	// Assign has an address routed to a machine, wherever it was before.
+	Assign(ctx context.Context, id string, to Instance) (Pending, error)
+	// Release gives an address back. It takes it from its machine first, and waits for
+	// that as long as ctx lasts. That there is none is no error.
+	Release(ctx context.Context, id string) error
+}

@@ -152,6 +152,24 @@ type Found struct {
 	Raw any
 }
 
+// AddressSpec is an address that a Service should have.
+type AddressSpec struct {
+	Owner    Owner
+	Title    string // as that of an LBSpec
+	Family   corev1.IPFamily
+	Location string // empty for the default of the configuration
+}
+
+// FoundAddress is an address as the cloud shows it.
+type FoundAddress struct {
+	Found
+	// Prefix is all that is routed with it: more than the address where the cloud hands
+	// out networks.
+	Prefix netip.Prefix
+	// Instance is to which machine it is routed; zero for none.
+	Instance Instance
+}
+
 // Money is an amount in a currency, in thousandths.
 type Money struct {
 	Milli    int64

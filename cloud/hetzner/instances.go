@@ -1,0 +1,220 @@
+package hetzner
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hetznercloud/hcloud-go/v2/hcloud"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/herald-lb/herald/cloud"
+)
+
+// Ways in which a node says which machine it is. A robot is a machine that is no
+// cloud server: a load balancer reaches it by its address.
+const (
+	serverPrefix = "hcloud://"
+	robotPrefix  = "hrobot://"
+	instanceID   = labelPrefix + "instance-id" // an annotation
+)
+
+// serversAge is for how long a list of servers is good: many load balancers ask at
+// once after something has happened to a node.
+const serversAge = 10 * time.Second
+
+// serverCache is the last list of servers. Its lock is held while it is read anew, so
+// that all who wait have the one list.
+type serverCache struct {
+	sync.Mutex
+	read time.Time
+	list []*hcloud.Server
+}
+
+// Instances implements [cloud.Driver].
+func (d *Driver) Instances(ctx context.Context, nodes []*corev1.Node, private bool) (known []cloud.Target, unknown map[string]string, err error) {
+	list, err := d.serverList(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var in int64 // the network that all load balancers are in by default
+	if c := d.catalogue.Load(); c != nil {
+		n, _ := c.network(d.defaults.Network)
+		in = n.id
+	}
+	servers := indexServers(list)
+	unknown = map[string]string{}
+	for _, n := range nodes {
+		t, why := servers.target(n, private, in)
+		if why != "" {
+			unknown[n.Name] = why
+			continue
+		}
+		known = append(known, t)
+	}
+	slices.SortFunc(known, func(a, b cloud.Target) int { return strings.Compare(a.Node, b.Node) })
+	return known, unknown, nil
+}
+
+// serverList returns all servers. That there is none at all is not believed: targets
+// would be taken away.
+func (d *Driver) serverList(ctx context.Context) ([]*hcloud.Server, error) {
+	d.servers.Lock()
+	defer d.servers.Unlock()
+	if age := d.now().Sub(d.servers.read); len(d.servers.list) > 0 && age >= 0 && age < serversAge {
+		return d.servers.list, nil
+	}
+	list, err := pages("servers", func(s *hcloud.Server) int64 { return s.ID },
+		func(o hcloud.ListOpts) ([]*hcloud.Server, *hcloud.Response, error) {
+			return d.api.Server.List(ctx, hcloud.ServerListOpts{ListOpts: o})
+		})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(list) == 0:
+		return nil, &cloud.Error{Class: cloud.Unsafe, Reason: "NoCloudInstance", Text: "listing servers: the project has none: is the token one of this cluster's project?"}
+	}
+	d.servers.list, d.servers.read = list, d.now()
+	return list, nil
+}
+
+// servers are the servers of a project, by what a node may be known by.
+type servers struct {
+	byID   map[int64]*hcloud.Server
+	byName map[string]*hcloud.Server
+	byAddr map[netip.Addr]*hcloud.Server // nil where two have the same, in different networks
+}
+
+func indexServers(list []*hcloud.Server) servers {
+	s := servers{map[int64]*hcloud.Server{}, map[string]*hcloud.Server{}, map[netip.Addr]*hcloud.Server{}}
+	for _, server := range list {
+		s.byID[server.ID] = server
+		s.byName[server.Name] = server
+		for _, a := range serverAddrs(server) {
+			if other, taken := s.byAddr[a]; taken && other != server {
+				server = nil
+			}
+			s.byAddr[a] = server
+			if server == nil {
+				break
+			}
+		}
+	}
+	return s
+}
+
+func serverAddrs(s *hcloud.Server) (all []netip.Addr) {
+	all = appendAddr(all, s.PublicNet.IPv4.IP)
+	for _, n := range s.PrivateNet {
+		all = appendAddr(all, n.IP)
+	}
+	return all
+}
+
+// target returns a node as a target, or why it is none: by its provider ID, or else
+// by its annotation, an address or its name.
+func (s servers) target(n *corev1.Node, private bool, in int64) (cloud.Target, string) {
+	id := n.Spec.ProviderID
+	if id == "" {
+		id = n.Annotations[instanceID]
+	}
+	if strings.HasPrefix(id, robotPrefix) {
+		return robot(n, id, private)
+	}
+	server, why := s.server(n, strings.TrimPrefix(id, serverPrefix))
+	if server == nil {
+		return cloud.Target{}, why
+	}
+	addr, why := reach(server, n, private, in)
+	return cloud.Target{Node: n.Name, Instance: cloud.Instance{ID: strconv.FormatInt(server.ID, 10), Name: server.Name}, Addr: addr}, why
+}
+
+// server returns which server a node is. One that says its ID is that or none: an
+// address may have passed to another by now.
+func (s servers) server(n *corev1.Node, id string) (*hcloud.Server, string) {
+	if id != "" {
+		number, err := strconv.ParseInt(id, 10, 64)
+		if err != nil {
+			return nil, "its provider ID " + strconv.Quote(id) + " is none of Hetzner's"
+		}
+		if server := s.byID[number]; server != nil {
+			return server, ""
+		}
+		return nil, "there is no server " + id + " in the project"
+	}
+	for _, a := range n.Status.Addresses {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && s.byAddr[ip.Unmap()] != nil {
+			return s.byAddr[ip.Unmap()], ""
+		}
+	}
+	// IPv6: a server has a /64, and a node any address of it.
+	for _, a := range n.Status.Addresses {
+		ip, err := netip.ParseAddr(a.Address)
+		for _, server := range s.byID {
+			if net := server.PublicNet.IPv6.Network; err == nil && net != nil && ip.Is6() && net.Contains(ip.AsSlice()) {
+				return server, ""
+			}
+		}
+	}
+	if server := s.byName[n.Name]; server != nil {
+		return server, ""
+	}
+	return nil, "no server of the project has one of its addresses or its name: set its provider ID, or the annotation " + instanceID
+}
+
+// reach is at what address a load balancer reaches a server: its public IPv4 address,
+// or that in the network.
+func reach(s *hcloud.Server, n *corev1.Node, private bool, in int64) (netip.Addr, string) {
+	if !private {
+		if a := appendAddr(nil, s.PublicNet.IPv4.IP); len(a) > 0 {
+			return a[0], ""
+		}
+		return netip.Addr{}, "server " + s.Name + " has no public IPv4 address: reach it over a network, by the annotation herald-lb.io/use-private-ip"
+	}
+	var first netip.Addr
+	for _, p := range s.PrivateNet {
+		a := appendAddr(nil, p.IP)
+		if len(a) == 0 {
+			continue
+		}
+		if p.Network != nil && p.Network.ID == in || has(n, a[0]) {
+			return a[0], ""
+		}
+		if !first.IsValid() {
+			first = a[0]
+		}
+	}
+	if !first.IsValid() {
+		return first, "server " + s.Name + " is in no network"
+	}
+	return first, ""
+}
+
+func has(n *corev1.Node, a netip.Addr) bool {
+	return slices.ContainsFunc(n.Status.Addresses, func(of corev1.NodeAddress) bool { return of.Address == a.String() })
+}
+
+// robot returns a machine that is no cloud server as a target, by its address: the
+// internal one is of a vSwitch.
+func robot(n *corev1.Node, id string, private bool) (cloud.Target, string) {
+	kind := corev1.NodeExternalIP
+	if private {
+		kind = corev1.NodeInternalIP
+	}
+	for _, a := range n.Status.Addresses {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == kind && ip.Unmap().Is4() {
+			return cloud.Target{Node: n.Name, Instance: cloud.Instance{ID: id, Name: n.Name}, Addr: ip.Unmap()}, ""
+		}
+	}
+	// Many of these have their public address for their only one.
+	for _, a := range n.Status.Addresses {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && !private && ip.Unmap().Is4() && !ip.IsPrivate() {
+			return cloud.Target{Node: n.Name, Instance: cloud.Instance{ID: id, Name: n.Name}, Addr: ip.Unmap()}, ""
+		}
+	}
+	return cloud.Target{}, "it has no " + string(kind) + " that is IPv4"
+}

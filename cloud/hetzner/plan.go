@@ -1,0 +1,323 @@
+package hetzner
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/hetznercloud/hcloud-go/v2/hcloud"
+
+	"github.com/herald-lb/herald/cloud"
+)
+
+// Plan implements [cloud.Driver].
+//
+// Where a Service says nothing of type or location, a load balancer keeps what it
+// has: other defaults do not move what there is. One that was adopted keeps its
+// location, network and public interface as well.
+func (d *Driver) Plan(spec cloud.LBSpec, found *cloud.Found) (cloud.Plan, error) {
+	c := d.catalogue.Load()
+	if c == nil {
+		return nil, &cloud.Error{Class: cloud.Retryable, Text: "planning: types and prices are not known yet"}
+	}
+	p, err := plan(spec, found, d.defaults, c)
+	if err != nil && cloud.Is(err, cloud.Terminal) {
+		d.stale.Store(true) // what is missing may have been made since
+	}
+	return p, err
+}
+
+func plan(spec cloud.LBSpec, found *cloud.Found, defaults cloud.Defaults, c *catalogue) (cloud.Plan, error) {
+	w, err := wantOf(spec, defaults, c)
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		return planCreate(w, defaults, c)
+	}
+	lb, ok := found.Raw.(*hcloud.LoadBalancer)
+	if !ok {
+		return nil, &cloud.Error{Class: cloud.Retryable, Text: "planning for " + found.ID + ": it is no load balancer of this driver"}
+	}
+	ch := change{want: w, lb: lb, id: found.ID, catalogue: c, adopted: adoption(found, spec.Owner, lb), allowed: spec.AllowRecreate}
+	if err := ch.check(); err != nil {
+		return nil, err
+	}
+	if why := ch.lost(spec); why != "" {
+		steps, err := ch.recreate(why, defaults)
+		if err != nil || spec.AllowRecreate {
+			return steps, err
+		}
+		return append(ch.steps(), steps...).sorted(), nil
+	}
+	return ch.steps().sorted(), nil
+}
+
+// steps is a plan in the making.
+type steps cloud.Plan
+
+// sorted orders steps; those of one order stay as they are.
+func (s steps) sorted() cloud.Plan {
+	slices.SortStableFunc(s, func(a, b cloud.Step) int { return cmp.Compare(a.Order, b.Order) })
+	return cloud.Plan(s)
+}
+
+// adoption is whether a load balancer was there before its Service. One that
+// hcloud-cloud-controller-manager made for this Service was not.
+func adoption(f *cloud.Found, o cloud.Owner, lb *hcloud.LoadBalancer) bool {
+	nobodys := f.Owner == (cloud.Owner{})
+	return f.Adopted || nobodys && lb.Labels[labelCCM] != string(o.UID)
+}
+
+// planCreate makes it all in one call. A subnet can only be named when a network is
+// attached later; then targets wait for that.
+func planCreate(w wanted, defaults cloud.Defaults, c *catalogue) (cloud.Plan, error) {
+	w.typ = cmp.Or(w.typ, defaults.Type)
+	if w.typ == "" {
+		t, _ := c.smallest(0, 0)
+		w.typ = t.name
+	}
+	w.location = cmp.Or(w.location, defaults.Location)
+	switch names := c.locations(); {
+	case w.location == "":
+		return nil, cloud.Refuse("", "no location is named: set the annotation herald-lb.io/location, or defaults.location, to one of %s", names)
+	case !slices.Contains(names, w.location):
+		return nil, cloud.Refuse("", "there is no location %q: use one of %s", w.location, names)
+	}
+	if err := fits(w.typ, len(w.services), len(w.targets), c); err != nil {
+		return nil, err
+	}
+	for _, s := range w.services {
+		w.marks.ports = append(w.marks.ports, s.port)
+	}
+	if w.subnet.IsValid() {
+		w.network, w.internal, w.targets = network{}, false, nil
+	}
+	return cloud.Plan{{
+		Order:   cloud.Create,
+		Kind:    "create load balancer",
+		Detail:  fmt.Sprintf("%s %s in %s, listeners: %d, targets: %d", w.name, w.typ, w.location, len(w.services), len(w.targets)),
+		Payload: createLB{w},
+		Cost:    c.cost(w.typ, w.location),
+	}}, nil
+}
+
+// fits is whether a type has room.
+func fits(typ string, services, targets int, c *catalogue) error {
+	t, ok := c.byName(typ)
+	if !ok {
+		return cloud.Refuse("", "there is no load balancer type %q", typ)
+	}
+	larger := "no type has room for them"
+	if l, ok := c.smallest(services, targets); ok {
+		larger = "the smallest type with room for them is " + l.name
+	}
+	switch {
+	case services > t.services:
+		return cloud.Refuse("", "%d listeners, and %s has at most %d: %s", services, t.name, t.services, larger)
+	case targets > t.targets:
+		return cloud.Refuse("TargetLimitReached", "%d targets, and %s has at most %d: %s", targets, t.name, t.targets, larger)
+	}
+	return nil
+}
+
+// MaxTargets implements [cloud.TargetLimiter].
+func (d *Driver) MaxTargets(spec cloud.LBSpec, found *cloud.Found) int {
+	c := d.catalogue.Load()
+	if c == nil {
+		return 0
+	}
+	var lb *hcloud.LoadBalancer
+	if found != nil {
+		lb, _ = found.Raw.(*hcloud.LoadBalancer)
+	}
+	if lb == nil {
+		smallest, _ := c.smallest(0, 0)
+		t, _ := c.byName(cmp.Or(spec.Type, d.defaults.Type, smallest.name))
+		return t.targets
+	}
+	now, _ := c.byName(lb.LoadBalancerType.Name)
+	next, known := c.byName(cmp.Or(spec.Type, lb.LoadBalancerType.Name))
+	limit := next.targets
+	if !known || next.targets < len(lb.Targets) && !spec.AllowRecreate {
+		limit = now.targets // no type takes targets away unasked
+	}
+	ch := change{lb: lb, adopted: adoption(found, spec.Owner, lb)}
+	ch.want.targets, _ = targetsOf(spec.Targets, false)
+	return max(0, limit-ch.foreignTargets())
+}
+
+// A change is what there is and what should be.
+type change struct {
+	want      wanted
+	lb        *hcloud.LoadBalancer
+	id        string
+	catalogue *catalogue
+	adopted   bool
+	allowed   bool // to lose something
+}
+
+// typ is the type that it should have.
+func (ch *change) typ() string { return cmp.Or(ch.want.typ, ch.lb.LoadBalancerType.Name) }
+
+func (ch *change) check() error {
+	foreign := 0
+	wanted, ours := ch.wantedPorts(), marksOf(ch.lb.Labels).ports
+	for _, s := range ch.lb.Services {
+		if !slices.Contains(wanted, s.ListenPort) && !slices.Contains(ours, s.ListenPort) {
+			foreign++
+		}
+	}
+	// Who has too many listeners for a type that is no longer in the catalogue is told so
+	// by the API.
+	if _, known := ch.catalogue.byName(ch.typ()); !known && ch.want.typ == "" {
+		return nil
+	}
+	targets := len(ch.want.targets) + ch.foreignTargets()
+	if ch.drops() && !ch.allowed {
+		targets = 0 // the type stays as it is until that is allowed
+	}
+	return fits(ch.typ(), len(wanted)+foreign, targets, ch.catalogue)
+}
+
+func (ch *change) wantedPorts() []int {
+	ports := make([]int, len(ch.want.services))
+	for i, s := range ch.want.services {
+		ports[i] = s.port
+	}
+	return ports
+}
+
+// foreignTargets counts those that are not ours, and would not be: label selectors,
+// and on a load balancer that was adopted also what people have added.
+func (ch *change) foreignTargets() (n int) {
+	now, ours := targetsNow(ch.lb), ch.ourTargets()
+	n = len(ch.lb.Targets) - len(now)
+	for key := range now {
+		if !ours[key] {
+			n++
+		}
+	}
+	return n
+}
+
+// ourTargets are the keys of those to keep or to remove.
+func (ch *change) ourTargets() map[string]bool {
+	ours := map[string]bool{}
+	for _, t := range ch.want.targets {
+		ours[t.key()] = true
+	}
+	for _, key := range marksOf(ch.lb.Labels).targets {
+		ours[key] = true
+	}
+	if !ch.adopted {
+		for key := range targetsNow(ch.lb) {
+			ours[key] = true
+		}
+	}
+	return ours
+}
+
+// drops is whether the type that is asked for has no room for the targets
+// there are.
+func (ch *change) drops() bool {
+	t, ok := ch.catalogue.byName(ch.typ())
+	return ok && t.targets < len(ch.lb.Targets)
+}
+
+// lost is why a load balancer would have to be made anew, losing its address; empty
+// if it need not be.
+func (ch *change) lost(spec cloud.LBSpec) string {
+	lb, w := ch.lb, ch.want
+	if w.address != "" && !hasAddress(lb, w.address) {
+		return "its address is not " + w.address
+	}
+	if ch.adopted {
+		return ""
+	}
+	if w.location != "" && lb.Location.Name != w.location && strconv.FormatInt(lb.Location.ID, 10) != w.location {
+		return "it is in " + lb.Location.Name + ", not in " + w.location
+	}
+	if spec.Network == "" || len(lb.PrivateNet) == 0 {
+		return ""
+	}
+	n := lb.PrivateNetFor(&hcloud.Network{ID: w.network.id})
+	if n == nil {
+		return "it is in another network than " + spec.Network
+	}
+	if ip, ok := netip.AddrFromSlice(n.IP); ok && spec.Subnet != "" && !w.subnet.Contains(ip.Unmap()) {
+		return "its address " + ip.Unmap().String() + " is not in " + spec.Subnet
+	}
+	return ""
+}
+
+// hasAddress is whether a load balancer has a reserved address, by its ID or as text.
+func hasAddress(lb *hcloud.LoadBalancer, ref string) bool {
+	public := lb.PublicNet
+	if id, err := strconv.ParseInt(ref, 10, 64); err == nil {
+		return public.IPv4.ID == id || public.IPv6.ID == id
+	}
+	of, ok := parseAddress(ref)
+	if !ok {
+		return false
+	}
+	return slices.ContainsFunc(appendAddr(appendAddr(nil, public.IPv4.IP), public.IPv6.IP), of.Contains)
+}
+
+// parseAddress reads an address; one of IPv6 is reserved with all of its /64.
+func parseAddress(ref string) (netip.Prefix, bool) {
+	if p, err := netip.ParsePrefix(ref); err == nil {
+		return p.Masked(), true
+	}
+	ip, err := netip.ParseAddr(ref)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	if ip.Is4() {
+		return netip.PrefixFrom(ip, 32), true
+	}
+	p, err := ip.Unmap().WithZone("").Prefix(64)
+	return p, err == nil
+}
+
+// recreate deletes and makes anew. The name is unique: both cannot be at once.
+func (ch *change) recreate(why string, defaults cloud.Defaults) (cloud.Plan, error) {
+	w := ch.want
+	w.typ, w.location = ch.typ(), cmp.Or(w.location, ch.lb.Location.Name)
+	w.marks.adopted = false
+	made, err := planCreate(w, defaults, ch.catalogue)
+	if err != nil {
+		return nil, err
+	}
+	gone := cloud.Step{Order: cloud.Create, Kind: "delete load balancer", ID: ch.id, Detail: "to make it anew: " + why, Payload: deleteLB{}, Destructive: true,
+		Cost: negative(ch.catalogue.cost(ch.lb.LoadBalancerType.Name, ch.lb.Location.Name))}
+	made[0].Destructive = true
+	return append(cloud.Plan{gone}, made...), nil
+}
+
+func negative(m cloud.Money) cloud.Money {
+	m.Milli = -m.Milli
+	return m
+}
+
+// PlanRemoval implements [cloud.Driver].
+func (d *Driver) PlanRemoval(f cloud.Found, p cloud.Policy) cloud.Plan {
+	if p == cloud.PolicyRetain {
+		return nil
+	}
+	if p == cloud.PolicyRelease {
+		step := cloud.Step{Order: cloud.Mark, Kind: "release " + string(f.Kind), ID: f.ID, Detail: f.Name, Payload: mark{from: f.Owner}}
+		if f.Kind == cloud.Address {
+			step.Payload = markAddress{from: f.Owner}
+		}
+		return cloud.Plan{step}
+	}
+	step := cloud.Step{Order: cloud.Remove, Kind: "delete " + string(f.Kind), ID: f.ID, Detail: f.Name, Payload: deleteLB{}, Cost: negative(f.Cost)}
+	if f.Kind == cloud.Address {
+		step.Payload = deleteAddress{}
+		return cloud.Plan{{Order: cloud.Unassign, Kind: "unassign address", ID: f.ID, Detail: f.Name, Payload: unassignAddress{}}, step}
+	}
+	return cloud.Plan{step}
+}
