@@ -236,7 +236,7 @@ func (d *Driver) unassign(ctx context.Context, id int64) (cloud.Pending, error) 
 
 func (d *Driver) unassignAndWait(ctx context.Context, id int64) error {
 	p, err := d.unassign(ctx, id)
-	for wait := pause; err == nil && p.ID != ""; wait = min(2*wait, 8*pause) {
+	for wait := d.pause; err == nil && p.ID != ""; wait = min(2*wait, 8*d.pause) {
 		select {
 		case <-ctx.Done():
 			return wrap(nil, ctx.Err(), "waiting until address %d is unassigned", id)

@@ -35,6 +35,7 @@ type Driver struct {
 	defaults cloud.Defaults
 	api      *hcloud.Client
 	now      func() time.Time
+	pause    time.Duration // before it is asked whether an address is unassigned
 
 	// catalogue is replaced whole; nil until it was read. fetching has one reader at a
 	// time ask the API.
@@ -60,7 +61,7 @@ func Open(c cloud.Config, env cloud.Env) (cloud.Driver, error) {
 	if c.Endpoint != "" {
 		options = append(options, hcloud.WithEndpoint(c.Endpoint))
 	}
-	return &Driver{defaults: c.Defaults, api: hcloud.NewClient(options...), now: time.Now}, nil
+	return &Driver{defaults: c.Defaults, api: hcloud.NewClient(options...), now: time.Now, pause: pause}, nil
 }
 
 // authorized says who asks, with the token as it is at the time of each request.

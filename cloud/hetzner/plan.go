@@ -3,6 +3,7 @@ package hetzner
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -41,7 +42,8 @@ func plan(spec cloud.LBSpec, found *cloud.Found, defaults cloud.Defaults, c *cat
 	if !ok {
 		return nil, &cloud.Error{Class: cloud.Retryable, Text: "planning for " + found.ID + ": it is no load balancer of this driver"}
 	}
-	ch := change{want: w, lb: lb, id: found.ID, catalogue: c, adopted: adoption(found, spec.Owner, lb), allowed: spec.AllowRecreate}
+	ch := changeOf(w, lb, found, c)
+	ch.allowed = spec.AllowRecreate
 	if err := ch.check(); err != nil {
 		return nil, err
 	}
@@ -144,19 +146,45 @@ func (d *Driver) MaxTargets(spec cloud.LBSpec, found *cloud.Found) int {
 	if !known || next.targets < len(lb.Targets) && !spec.AllowRecreate {
 		limit = now.targets // no type takes targets away unasked
 	}
-	ch := change{lb: lb, adopted: adoption(found, spec.Owner, lb)}
-	ch.want.targets, _ = targetsOf(spec.Targets, false)
+	w := wanted{marks: marks{owner: spec.Owner}}
+	w.targets, _ = targetsOf(spec.Targets, false)
+	ch := changeOf(w, lb, found, c)
 	return max(0, limit-ch.foreignTargets())
 }
 
 // A change is what there is and what should be.
 type change struct {
 	want      wanted
+	ports     map[int]bool    // that are wanted
+	keys      map[string]bool // of targets that are wanted
 	lb        *hcloud.LoadBalancer
 	id        string
+	services  map[int]service   // that there are
+	targets   map[string]target // that there are, of those that could be ours
+	marks     marks
+	marked    map[string]bool // keys of targets
 	catalogue *catalogue
 	adopted   bool
 	allowed   bool // to lose something
+}
+
+func changeOf(w wanted, lb *hcloud.LoadBalancer, found *cloud.Found, c *catalogue) *change {
+	ch := &change{
+		want: w, ports: map[int]bool{}, keys: map[string]bool{},
+		lb: lb, id: found.ID, services: servicesNow(lb), targets: targetsNow(lb),
+		marks: marksOf(lb.Labels), marked: map[string]bool{},
+		catalogue: c, adopted: adoption(found, w.marks.owner, lb),
+	}
+	for _, s := range w.services {
+		ch.ports[s.port] = true
+	}
+	for _, t := range w.targets {
+		ch.keys[t.key()] = true
+	}
+	for _, key := range ch.marks.targets {
+		ch.marked[key] = true
+	}
+	return ch
 }
 
 // typ is the type that it should have.
@@ -164,9 +192,8 @@ func (ch *change) typ() string { return cmp.Or(ch.want.typ, ch.lb.LoadBalancerTy
 
 func (ch *change) check() error {
 	foreign := 0
-	wanted, ours := ch.wantedPorts(), marksOf(ch.lb.Labels).ports
-	for _, s := range ch.lb.Services {
-		if !slices.Contains(wanted, s.ListenPort) && !slices.Contains(ours, s.ListenPort) {
+	for port := range ch.services {
+		if !ch.ports[port] && !slices.Contains(ch.marks.ports, port) {
 			foreign++
 		}
 	}
@@ -179,45 +206,28 @@ func (ch *change) check() error {
 	if ch.drops() && !ch.allowed {
 		targets = 0 // the type stays as it is until that is allowed
 	}
-	return fits(ch.typ(), len(wanted)+foreign, targets, ch.catalogue)
+	return fits(ch.typ(), len(ch.ports)+foreign, targets, ch.catalogue)
 }
 
 func (ch *change) wantedPorts() []int {
-	ports := make([]int, len(ch.want.services))
-	for i, s := range ch.want.services {
-		ports[i] = s.port
-	}
-	return ports
+	return slices.Sorted(maps.Keys(ch.ports))
 }
 
 // foreignTargets counts those that are not ours, and would not be: label selectors,
 // and on a load balancer that was adopted also what people have added.
 func (ch *change) foreignTargets() (n int) {
-	now, ours := targetsNow(ch.lb), ch.ourTargets()
-	n = len(ch.lb.Targets) - len(now)
-	for key := range now {
-		if !ours[key] {
+	n = len(ch.lb.Targets) - len(ch.targets)
+	for key := range ch.targets {
+		if !ch.ours(key) {
 			n++
 		}
 	}
 	return n
 }
 
-// ourTargets are the keys of those to keep or to remove.
-func (ch *change) ourTargets() map[string]bool {
-	ours := map[string]bool{}
-	for _, t := range ch.want.targets {
-		ours[t.key()] = true
-	}
-	for _, key := range marksOf(ch.lb.Labels).targets {
-		ours[key] = true
-	}
-	if !ch.adopted {
-		for key := range targetsNow(ch.lb) {
-			ours[key] = true
-		}
-	}
-	return ours
+// ours is whether a target is to be kept or to be removed.
+func (ch *change) ours(key string) bool {
+	return !ch.adopted || ch.keys[key] || ch.marked[key]
 }
 
 // drops is whether the type that is asked for has no room for the targets

@@ -11,7 +11,7 @@ import (
 // steps turn what there is into what should be.
 func (ch *change) steps() steps {
 	var s steps
-	first, last := ch.marks()
+	first, last := ch.markSteps()
 	s = append(s, first...)
 	s = append(s, ch.typeSteps()...)
 	s = append(s, ch.networkSteps()...)
@@ -27,11 +27,11 @@ func (ch *change) step(o cloud.Order, kind, detail string, payload any) cloud.St
 	return cloud.Step{Order: o, Kind: kind, ID: ch.id, Detail: detail, Payload: payload}
 }
 
-// marks are set before what they name is made, and taken away after it is gone: a
+// markSteps set marks before what they name is made, and taken away after it is gone: a
 // listener of ours is at no time without. Those of targets are kept only on load
 // balancers that were adopted; on others all targets are ours.
-func (ch *change) marks() (first, last steps) {
-	now := marksOf(ch.lb.Labels)
+func (ch *change) markSteps() (first, last steps) {
+	now := ch.marks
 	after := ch.want.marks
 	if after.title != "" {
 		after.title = labelValue(after.title)
@@ -44,16 +44,15 @@ func (ch *change) marks() (first, last steps) {
 		}
 	}
 	during := after
-	services, targets := servicesNow(ch.lb), targetsNow(ch.lb)
 	for _, p := range now.ports {
-		if _, stands := services[p]; stands {
+		if _, stands := ch.services[p]; stands {
 			during.ports = append(slices.Clone(during.ports), p)
 		}
 	}
 	slices.Sort(during.ports)
 	during.ports = slices.Compact(during.ports)
 	for _, key := range now.targets {
-		if _, stands := targets[key]; stands && ch.adopted && !slices.Contains(during.targets, key) {
+		if _, stands := ch.targets[key]; stands && ch.adopted && !slices.Contains(during.targets, key) {
 			during.targets = append(slices.Clone(during.targets), key)
 		}
 	}
@@ -157,9 +156,8 @@ func (ch *change) networkSteps() (s steps) {
 // room for new ones beside the old, an old one makes room for each.
 func (ch *change) serviceSteps() steps {
 	var add, update, remove steps
-	now, ours := servicesNow(ch.lb), marksOf(ch.lb.Labels).ports
 	for _, w := range ch.want.services {
-		is, stands := now[w.port]
+		is, stands := ch.services[w.port]
 		switch {
 		case !stands:
 			add = append(add, ch.step(cloud.AddListener, "add listener", listener(w), addService{w}))
@@ -167,9 +165,8 @@ func (ch *change) serviceSteps() steps {
 			update = append(update, ch.step(cloud.Change, "update listener", listener(w), updateService{w}))
 		}
 	}
-	wanted := ch.wantedPorts()
-	for _, p := range ours {
-		if _, stands := now[p]; stands && !slices.Contains(wanted, p) {
+	for _, p := range ch.marks.ports {
+		if _, stands := ch.services[p]; stands && !ch.ports[p] {
 			remove = append(remove, ch.step(cloud.RemoveListener, "remove listener", fmt.Sprintf("tcp/%d", p), deleteService{p}))
 		}
 	}
@@ -214,9 +211,8 @@ func swap(add, remove steps, room int, order cloud.Order) (s steps) {
 // there are no others nobody serves for a moment, which has to be allowed.
 func (ch *change) targetSteps() steps {
 	var add, remove, again steps
-	now := targetsNow(ch.lb)
 	for _, t := range ch.want.targets {
-		is, stands := now[t.key()]
+		is, stands := ch.targets[t.key()]
 		switch {
 		case !stands:
 			add = append(add, ch.step(cloud.AddTarget, "add target", t.String(), addTarget{t}))
@@ -226,12 +222,8 @@ func (ch *change) targetSteps() steps {
 				ch.step(cloud.Change, "add target", t.String(), addTarget{t}))
 		}
 	}
-	wanted, ours := map[string]bool{}, ch.ourTargets()
-	for _, t := range ch.want.targets {
-		wanted[t.key()] = true
-	}
-	for _, t := range now {
-		if key := t.key(); ours[key] && !wanted[key] {
+	for key, t := range ch.targets {
+		if ch.ours(key) && !ch.keys[key] {
 			remove = append(remove, ch.step(cloud.RemoveTarget, "remove target", t.String(), removeTarget{t}))
 		}
 	}
@@ -255,6 +247,6 @@ func (ch *change) movesAll() bool {
 		return false
 	}
 	t := ch.want.targets[0]
-	is, stands := targetsNow(ch.lb)[t.key()]
+	is, stands := ch.targets[t.key()]
 	return stands && is != t
 }
