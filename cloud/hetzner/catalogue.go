@@ -3,6 +3,8 @@ package hetzner
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -18,8 +20,15 @@ import (
 // not know what a Service names.
 const (
 	maxAge = time.Hour
-	minAge = 30 * time.Second
+	minAge = 2 * time.Minute
 )
+
+// errMissing is of what the catalogue does not know: it may have been made since.
+var errMissing = errors.New("the cloud had none when it was last asked")
+
+func missing(text string, args ...any) error {
+	return &cloud.Error{Class: cloud.Terminal, After: minAge, Text: fmt.Sprintf(text, args...), Err: errMissing}
+}
 
 // A catalogue is what there is to choose from. It is never edited.
 type catalogue struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/hetznercloud/hcloud-go/v2/hcloud/schema"
 
 	"github.com/herald-lb/herald/cloud"
+	"github.com/herald-lb/herald/internal/cloudsim/chaos"
 	sim "github.com/herald-lb/herald/internal/cloudsim/hetzner"
 )
 
@@ -115,24 +116,23 @@ func TestEditsTakeTheFewestCalls(t *testing.T) {
 func (w *world) story() []cloud.LBSpec {
 	return []cloud.LBSpec{
 		w.spec([]int32{80, 443}, 0, 1),
-		w.spec([]int32{80, 444}, 1, 2, 3),
-		with(w.spec([]int32{80, 444}, 1, 2, 3), func(s *cloud.LBSpec) { s.Network, s.UsePrivateIP, s.Type = "inside", true, "lb21" }),
-		with(w.spec([]int32{8080}, 4, 3), func(s *cloud.LBSpec) {
-			s.Network, s.Internal, s.Algorithm, s.Title = "inside", true, "LeastConnections", "x"
+		with(w.spec([]int32{80, 444}, 1, 2), func(s *cloud.LBSpec) { s.Network, s.UsePrivateIP, s.Type = "inside", true, "lb21" }),
+		with(w.spec([]int32{80}, 1, 2), func(s *cloud.LBSpec) {
+			s.Network, s.Internal, s.Algorithm = "inside", true, "LeastConnections"
 			s.Listeners[0].Health = cloud.HealthCheck{HTTP: true, Port: 10256, Path: "/healthz"}
 		}),
-		with(w.spec([]int32{8080}, 4, 3), func(s *cloud.LBSpec) { s.Location, s.AllowRecreate = "nbg1", true }),
+		with(w.spec([]int32{80}, 1, 2), func(s *cloud.LBSpec) { s.Location, s.AllowRecreate = "nbg1", true }),
 	}
 }
 
 // Whichever write is lost, or its answer, the next pass heals it, with one load
 // balancer at any time and none at the end.
 func TestLinesBreakAtEachWrite(t *testing.T) {
-	for _, after := range []bool{false, true} {
+	for _, when := range []chaos.When{chaos.Before, chaos.After} {
 		for at, broken := 1, true; broken; at++ {
-			t.Run(fmt.Sprintf("after=%v/%d", after, at), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%d/%d", when, at), func(t *testing.T) {
 				w := newWorld(t, sim.Options{Latency: 500 * time.Millisecond})
-				w.breakAt(at, after)
+				w.breakAt(at, when)
 				for _, s := range w.story() {
 					if err := w.pass(s); err != nil {
 						w.repeat(func() error { return w.pass(s) })
@@ -148,7 +148,7 @@ func TestLinesBreakAtEachWrite(t *testing.T) {
 				if n := w.MonthlyRate(sim.LoadBalancer); n != 0 {
 					t.Errorf("%s are paid for what is not wanted", n)
 				}
-				broken = w.lines.writes >= at
+				broken = w.chaos.Writes() >= at
 			})
 		}
 	}
@@ -299,7 +299,7 @@ func TestReservedAddress(t *testing.T) {
 
 func TestListReadsAllPages(t *testing.T) {
 	w := newWorld(t, sim.Options{})
-	const n = 120
+	const n = 101
 	for i := range n {
 		s := w.spec([]int32{80}, 0)
 		s.Owner.UID, s.Owner.Name = uid(i), fmt.Sprint("web", i)
@@ -464,6 +464,75 @@ func TestCatalogueIsReadAnewForWhatItLacks(t *testing.T) {
 		t.Fatalf("it says %v", err)
 	}
 	w.AddNetwork("new", netip.MustParsePrefix("10.1.0.0/24"))
-	w.clock.Advance(time.Minute)
+	w.clock.Advance(minAge)
 	w.ensure(s)
+}
+
+// Whatever comes back in place of an answer is an error of a class that fits, and
+// nothing is concluded from it.
+func TestSpoiledAnswers(t *testing.T) {
+	for name, spoil := range map[string]struct {
+		do   chaos.Effect
+		want cloud.Class
+	}{
+		"lost":      {chaos.DropAnswer, cloud.Retryable},
+		"cut":       {chaos.Truncate, cloud.Retryable},
+		"502":       {chaos.Answer(http.StatusBadGateway, "bad_gateway"), cloud.Retryable},
+		"too many":  {chaos.TooManyRequests(17 * time.Second), cloud.RateLimited},
+		"one twice": {chaos.RepeatPage, cloud.Retryable},
+		"nothing":   {chaos.EmptyList, cloud.Unsafe},
+		"no JSON":   {chaos.GatewayError(http.StatusServiceUnavailable), cloud.Retryable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, sim.Options{})
+			for i := range 60 {
+				w.AddServer(sim.ServerSpec{Name: fmt.Sprint("many-", i)})
+			}
+			w.find()
+			w.chaos.Add(chaos.Rule{Method: http.MethodGet, Path: regexp.MustCompile("^/servers"), Do: spoil.do})
+			known, unknown, err := w.driver.Instances(t.Context(), nil, false)
+			if known != nil || unknown != nil || err == nil || !cloud.Is(w.hear(err), spoil.want) {
+				t.Errorf("known %v, unknown %v, error %v", known, unknown, err)
+			}
+			var e *cloud.Error
+			if asError(err, &e) && e.Class == cloud.RateLimited && e.After != 17*time.Second {
+				t.Errorf("it says to try again after %s", e.After)
+			}
+		})
+	}
+}
+
+// What changes cost, in calls.
+func TestCallFigures(t *testing.T) {
+	w := newWorld(t, sim.Options{})
+	for i := range 15 {
+		w.nodes = append(w.nodes, w.AddServer(sim.ServerSpec{Name: fmt.Sprint("more-", i)}))
+	}
+	figure := func(what string, want int, do func()) {
+		t.Helper()
+		w.ClearJournal()
+		do()
+		if j := w.Journal(); len(j) != want {
+			t.Errorf("%s took %d calls, want %d: %q", what, len(j), want, calls(j))
+		}
+	}
+	w.find()
+	ten := w.spec([]int32{80, 443}, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+	others := w.spec([]int32{80, 443}, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
+	passed := func(s cloud.LBSpec) func() {
+		return func() {
+			if err := w.pass(s); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	figure("creating", 3, passed(ten))                // a list, the call, a poll
+	figure("nothing", 1, passed(ten))                 // a list
+	figure("ten other nodes", 1+2*20, passed(others)) // a list; a call and a poll for each that comes or goes
+	figure("a node less", 3, passed(with(others, func(s *cloud.LBSpec) { s.Targets = s.Targets[1:] })))
+	figure("deleting", 3, func() {
+		if err := w.remove(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -26,7 +26,7 @@ func reopened(t *testing.T, w *world, c cloud.Config) *hcloud.Client {
 		t.Fatal(err)
 	}
 	c.Endpoint = strings.TrimSuffix(req.URL.String(), "/")
-	d, err := Open(c, cloud.Env{HTTP: &http.Client{Transport: w.lines}})
+	d, err := Open(c, cloud.Env{})
 	if err != nil {
 		t.Fatal(err)
 	}

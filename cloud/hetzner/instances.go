@@ -95,31 +95,43 @@ func indexServers(list []*hcloud.Server) servers {
 		s.byID[server.ID] = server
 		s.byName[server.Name] = server
 		for _, a := range serverAddrs(server) {
+			is := server
 			if other, taken := s.byAddr[a]; taken && other != server {
-				server = nil
+				is = nil
 			}
-			s.byAddr[a] = server
-			if server == nil {
-				break
-			}
+			s.byAddr[a] = is
 		}
 	}
 	return s
 }
 
+// serverAddrs are the addresses by which a server is known: of IPv6 it has a /64, and
+// a node any of them.
 func serverAddrs(s *hcloud.Server) (all []netip.Addr) {
 	all = appendAddr(all, s.PublicNet.IPv4.IP)
+	for _, a := range appendAddr(nil, s.PublicNet.IPv6.IP) {
+		all = append(all, first64(a))
+	}
 	for _, n := range s.PrivateNet {
 		all = appendAddr(all, n.IP)
 	}
 	return all
 }
 
+// first64 is the first address of the /64 of one of IPv6, and else the address.
+func first64(a netip.Addr) netip.Addr {
+	if p, err := a.WithZone("").Prefix(64); err == nil && a.Is6() {
+		return p.Addr()
+	}
+	return a
+}
+
 // target returns a node as a target, or why it is none: by its provider ID, or else
-// by its annotation, an address or its name.
+// by its annotation, an address or its name. A provider ID of somebody else's says
+// nothing: K3s gives each node one.
 func (s servers) target(n *corev1.Node, private bool, in int64) (cloud.Target, string) {
 	id := n.Spec.ProviderID
-	if id == "" {
+	if !strings.HasPrefix(id, serverPrefix) && !strings.HasPrefix(id, robotPrefix) {
 		id = n.Annotations[instanceID]
 	}
 	if strings.HasPrefix(id, robotPrefix) {
@@ -139,7 +151,7 @@ func (s servers) server(n *corev1.Node, id string) (*hcloud.Server, string) {
 	if id != "" {
 		number, err := strconv.ParseInt(id, 10, 64)
 		if err != nil {
-			return nil, "its provider ID " + strconv.Quote(id) + " is none of Hetzner's"
+			return nil, strconv.Quote(id) + " is no ID of a server"
 		}
 		if server := s.byID[number]; server != nil {
 			return server, ""
@@ -147,17 +159,8 @@ func (s servers) server(n *corev1.Node, id string) (*hcloud.Server, string) {
 		return nil, "there is no server " + id + " in the project"
 	}
 	for _, a := range n.Status.Addresses {
-		if ip, err := netip.ParseAddr(a.Address); err == nil && s.byAddr[ip.Unmap()] != nil {
-			return s.byAddr[ip.Unmap()], ""
-		}
-	}
-	// IPv6: a server has a /64, and a node any address of it.
-	for _, a := range n.Status.Addresses {
-		ip, err := netip.ParseAddr(a.Address)
-		for _, server := range s.byID {
-			if net := server.PublicNet.IPv6.Network; err == nil && net != nil && ip.Is6() && net.Contains(ip.AsSlice()) {
-				return server, ""
-			}
+		if ip, err := netip.ParseAddr(a.Address); err == nil && s.byAddr[first64(ip.Unmap())] != nil {
+			return s.byAddr[first64(ip.Unmap())], ""
 		}
 	}
 	if server := s.byName[n.Name]; server != nil {

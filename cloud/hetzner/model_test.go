@@ -3,7 +3,6 @@ package hetzner
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -249,12 +248,4 @@ func (m *model) settle(s cloud.LBSpec, each func(cloud.Step)) (did []string, err
 		}
 	}
 	return did, fmt.Errorf("it never ends: %q", did)
-}
-
-// copied is a load balancer that can be edited.
-func (m *model) copied() *model {
-	lb := *m.lb
-	lb.Labels = maps.Clone(lb.Labels)
-	lb.Services, lb.Targets, lb.PrivateNet = slices.Clone(lb.Services), slices.Clone(lb.Targets), slices.Clone(lb.PrivateNet)
-	return &model{&lb}
 }

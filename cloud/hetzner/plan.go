@@ -2,6 +2,7 @@ package hetzner
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -24,8 +25,8 @@ func (d *Driver) Plan(spec cloud.LBSpec, found *cloud.Found) (cloud.Plan, error)
 		return nil, &cloud.Error{Class: cloud.Retryable, Text: "planning: types and prices are not known yet"}
 	}
 	p, err := plan(spec, found, d.defaults, c)
-	if err != nil && cloud.Is(err, cloud.Terminal) {
-		d.stale.Store(true) // what is missing may have been made since
+	if errors.Is(err, errMissing) {
+		d.stale.Store(true)
 	}
 	return p, err
 }
@@ -86,7 +87,7 @@ func planCreate(w wanted, defaults cloud.Defaults, c *catalogue) (cloud.Plan, er
 	case w.location == "":
 		return nil, cloud.Refuse("", "no location is named: set the annotation herald-lb.io/location, or defaults.location, to one of %s", names)
 	case !slices.Contains(names, w.location):
-		return nil, cloud.Refuse("", "there is no location %q: use one of %s", w.location, names)
+		return nil, missing("location %q, use one of %s", w.location, names)
 	}
 	if err := fits(w.typ, len(w.services), len(w.targets), c); err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func planCreate(w wanted, defaults cloud.Defaults, c *catalogue) (cloud.Plan, er
 func fits(typ string, services, targets int, c *catalogue) error {
 	t, ok := c.byName(typ)
 	if !ok {
-		return cloud.Refuse("", "there is no load balancer type %q", typ)
+		return missing("load balancer type %q", typ)
 	}
 	larger := "no type has room for them"
 	if l, ok := c.smallest(services, targets); ok {

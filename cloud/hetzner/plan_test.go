@@ -170,9 +170,9 @@ func TestPlanRefuses(t *testing.T) {
 				s.Listeners[i].Port, s.Listeners[i].NodePort = int32(i+1), 30000
 			}
 		}), "", "no type has room"},
-		{"an unknown type", with(base, func(s *cloud.LBSpec) { s.Type = "lb99" }), "", `no load balancer type "lb99"`},
-		{"an unknown location", with(base, func(s *cloud.LBSpec) { s.Location = "moon" }), "", `no location "moon": use one of [fsn1 nbg1]`},
-		{"an unknown network", with(base, func(s *cloud.LBSpec) { s.Network = "lan" }), "", `no network "lan"`},
+		{"an unknown type", with(base, func(s *cloud.LBSpec) { s.Type = "lb99" }), "", `load balancer type "lb99"`},
+		{"an unknown location", with(base, func(s *cloud.LBSpec) { s.Location = "moon" }), "", `location "moon", use one of [fsn1 nbg1]`},
+		{"an unknown network", with(base, func(s *cloud.LBSpec) { s.Network = "lan" }), "", `network "lan"`},
 		{"no network", with(base, func(s *cloud.LBSpec) { s.UsePrivateIP = true }), "", "none is named"},
 		{"a subnet by name", with(base, func(s *cloud.LBSpec) { s.Network, s.Subnet = "inside", "a" }), "", `subnet "a"`},
 		{"an idle timeout", with(base, func(s *cloud.LBSpec) { s.IdleTimeout = time.Minute }), "", "no idle timeout"},
@@ -324,7 +324,7 @@ func TestMaxTargets(t *testing.T) {
 // are targets before and after, there are some in between. What people made stays.
 func TestPlanConverges(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for round := range 3000 {
+	for round := range 500 {
 		m, kept := &model{}, 0
 		if rnd.IntN(3) == 0 {
 			m, kept = foreign(), 1

@@ -8,13 +8,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/hetznercloud/hcloud-go/v2/hcloud/schema"
 
 	"github.com/herald-lb/herald/cloud"
+	"github.com/herald-lb/herald/internal/cloudsim/chaos"
 	sim "github.com/herald-lb/herald/internal/cloudsim/hetzner"
 	"github.com/herald-lb/herald/internal/cloudsim/referee"
 )
@@ -27,7 +27,7 @@ type world struct {
 	*sim.Cloud
 	t      *testing.T
 	clock  *sim.VirtualClock
-	lines  *lines
+	chaos  *chaos.Proxy
 	driver *Driver
 	net    int64   // of the network "inside"
 	nodes  []int64 // servers, all in the network
@@ -38,9 +38,10 @@ func newWorld(t *testing.T, o sim.Options) *world {
 	t.Helper()
 	clock := sim.NewVirtualClock(noon)
 	o.Clock = clock
-	w := &world{Cloud: sim.New(o), t: t, clock: clock, lines: &lines{}}
+	w := &world{Cloud: sim.New(o), t: t, clock: clock}
 	judge := referee.Watch(t, w.Cloud)
-	srv := httptest.NewServer(judge)
+	w.chaos = chaos.New(judge)
+	srv := httptest.NewServer(w.chaos)
 	t.Cleanup(srv.Close)
 	t.Setenv("HCLOUD_TOKEN", sim.DefaultToken)
 	w.driver = w.open(srv.URL)
@@ -64,7 +65,7 @@ func newWorld(t *testing.T, o sim.Options) *world {
 func (w *world) open(url string) *Driver {
 	w.t.Helper()
 	opened, err := cloud.OpenDriver(cloud.Config{Provider: "hetzner", Endpoint: url, Defaults: defaults},
-		cloud.Env{HTTP: &http.Client{Transport: w.lines}, Log: slog.New(slog.DiscardHandler)})
+		cloud.Env{HTTP: &http.Client{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -90,36 +91,10 @@ func (w *world) spec(ports []int32, nodes ...int) cloud.LBSpec {
 	return spec(ports, ids...)
 }
 
-// Lines break at a write: before it arrives, or before its answer does.
-type lines struct {
-	sync.Mutex
-	writes int
-	at     int // the write at which they break, from 1; 0 for never
-	after  bool
-}
-
-func (l *lines) RoundTrip(r *http.Request) (*http.Response, error) {
-	cut := false
-	if r.Method != http.MethodGet {
-		l.Lock()
-		l.writes++
-		cut = l.writes == l.at
-		l.Unlock()
-	}
-	if cut && !l.after {
-		return nil, errors.New("connection refused")
-	}
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	if cut && err == nil {
-		_ = resp.Body.Close()
-		return nil, errors.New("connection reset by peer")
-	}
-	return resp, err
-}
-
 // breakAt has the lines break at the n-th write from now.
-func (w *world) breakAt(n int, after bool) {
-	w.lines.writes, w.lines.at, w.lines.after = 0, n, after
+func (w *world) breakAt(n int, when chaos.When) {
+	w.chaos.Calm()
+	w.chaos.CrashAt(n, when, func() {})
 }
 
 // pass plays the engine: it finds, plans, and does each step until it is finished. A

@@ -102,7 +102,7 @@ func (w *wanted) setNetwork(ref, subnet string, c *catalogue) error {
 	}
 	var ok bool
 	if w.network, ok = c.network(ref); !ok {
-		return &cloud.Error{Class: cloud.Terminal, After: minAge, Text: "there is no network " + strconv.Quote(ref)}
+		return missing("network %q", ref)
 	}
 	if subnet != "" {
 		p, err := netip.ParsePrefix(subnet)
