@@ -40,6 +40,10 @@ func (d *Driver) ListAddresses(ctx context.Context, cluster string) ([]cloud.Fou
 }
 
 func (d *Driver) addressesBy(ctx context.Context, labels, cluster string) ([]cloud.FoundAddress, error) {
+	c, err := d.known(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ips, err := pages("floating IPs", func(ip *hcloud.FloatingIP) int64 { return ip.ID },
 		func(o hcloud.ListOpts) ([]*hcloud.FloatingIP, *hcloud.Response, error) {
 			o.LabelSelector = labels
@@ -50,7 +54,7 @@ func (d *Driver) addressesBy(ctx context.Context, labels, cluster string) ([]clo
 	}
 	all := make([]cloud.FoundAddress, 0, len(ips))
 	for _, ip := range ips {
-		f := foundAddress(ip)
+		f := foundAddress(ip, c)
 		f.Owner.Cluster = cluster
 		all = append(all, f)
 	}
@@ -59,11 +63,12 @@ func (d *Driver) addressesBy(ctx context.Context, labels, cluster string) ([]clo
 
 // foundAddress is what a floating IP is for an engine. One of IPv6 is a /64, and the
 // address of it that clients use is its first.
-func foundAddress(ip *hcloud.FloatingIP) cloud.FoundAddress {
+func foundAddress(ip *hcloud.FloatingIP, c *catalogue) cloud.FoundAddress {
 	m := marksOf(ip.Labels)
 	f := cloud.FoundAddress{Found: cloud.Found{
 		Kind: cloud.Address, ID: strconv.FormatInt(ip.ID, 10), Name: ip.Name,
 		Owner: m.owner, State: cloud.Ready, Adopted: m.adopted, Protected: ip.Protection.Delete, Created: ip.Created, Raw: ip,
+		Cost: cloud.Money{Milli: c.floating[string(ip.Type)+ip.HomeLocation.Name], Currency: c.currency},
 	}}
 	if a, ok := netip.AddrFromSlice(ip.IP); ok {
 		a = a.Unmap()
@@ -89,10 +94,14 @@ func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.Fou
 	if spec.Location == "" {
 		return cloud.FoundAddress{}, cloud.Refuse("", "no location is named: set the annotation herald-lb.io/location, or defaults.location")
 	}
+	c, err := d.known(ctx)
+	if err != nil {
+		return cloud.FoundAddress{}, err
+	}
 	opts := addressOpts(spec)
 	made, resp, err := d.api.FloatingIP.Create(ctx, opts)
 	if err == nil {
-		return foundAddress(made.FloatingIP), nil
+		return foundAddress(made.FloatingIP, c), nil
 	}
 	refused := wrap(resp, err, "reserving address %s", *opts.Name)
 	if !hcloud.IsError(err, hcloud.ErrorCodeUniquenessError) {
@@ -109,7 +118,7 @@ func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.Fou
 		refused.Reason = "OwnershipConflict"
 		return cloud.FoundAddress{}, refused
 	}
-	return foundAddress(ip), nil
+	return foundAddress(ip, c), nil
 }
 
 // addressOpts makes the name tell the families apart; one that is asked for twice is

@@ -58,6 +58,9 @@ func TestAddress(t *testing.T) {
 			if again := w.reserve(corev1.IPv4Protocol); again.ID != four.ID || len(w.FloatingIPs()) != 2 {
 				t.Errorf("reserved %s, and then %s", four.ID, again.ID)
 			}
+			if four.Cost.Milli != 3000 || six.Cost.Milli != 1000 || four.Cost.Currency != "EUR" {
+				t.Errorf("they cost %s and %s", four.Cost, six.Cost)
+			}
 			if !four.Addrs[0].Is4() || four.Prefix != netip.PrefixFrom(four.Addrs[0], 32) || six.Prefix.Bits() != 64 || !six.Prefix.Contains(six.Addrs[0]) {
 				t.Errorf("they are %v of %v and %v of %v", four.Addrs, four.Prefix, six.Addrs, six.Prefix)
 			}

@@ -36,6 +36,7 @@ type catalogue struct {
 	currency string
 	types    []lbType // the smallest first
 	networks []network
+	floating map[string]int64 // prices of floating IPs, by type and location
 }
 
 // lbType is a size of load balancers.
@@ -59,11 +60,13 @@ func (d *Driver) known(ctx context.Context) (*catalogue, error) {
 	defer d.fetching.Unlock()
 	c := d.catalogue.Load()
 	if c != nil {
-		age := d.now().Sub(c.read)
-		if age < minAge || age < maxAge && !d.stale.Load() {
+		now := d.now()
+		good := now.Sub(c.read) < maxAge && !d.stale.Load()
+		if good || now.Sub(d.asked) < minAge {
 			return c, nil
 		}
 	}
+	d.asked = d.now()
 	fresh, err := d.fetch(ctx)
 	switch {
 	case err == nil:
@@ -105,15 +108,29 @@ func (d *Driver) fetch(ctx context.Context) (*catalogue, error) {
 	if err != nil {
 		return nil, wrap(resp, err, "asking for prices")
 	}
-	c.currency = pricing.Currency
+	c.currency, c.floating = pricing.Currency, map[string]int64{}
+	for _, t := range pricing.FloatingIPs {
+		for _, p := range t.Pricings {
+			c.floating[string(t.Type)+p.Location.Name] = milli(p.Monthly)
+		}
+	}
 	return c, nil
+}
+
+// milli is a net price in thousandths; zero if it can not be read.
+func milli(p hcloud.Price) int64 {
+	net, err := strconv.ParseFloat(p.Net, 64)
+	if err != nil {
+		return 0
+	}
+	return int64(math.Round(net * 1000))
 }
 
 func typeOf(t *hcloud.LoadBalancerType) lbType {
 	of := lbType{id: t.ID, name: t.Name, services: t.MaxServices, targets: t.MaxTargets, old: t.IsDeprecated(), prices: map[string]int64{}}
 	for _, p := range t.Pricings {
-		if net, err := strconv.ParseFloat(p.Monthly.Net, 64); err == nil && p.Location != nil {
-			of.prices[p.Location.Name] = int64(math.Round(net * 1000))
+		if p.Location != nil {
+			of.prices[p.Location.Name] = milli(p.Monthly)
 		}
 	}
 	return of

@@ -41,6 +41,7 @@ type Driver struct {
 	// time ask the API.
 	catalogue atomic.Pointer[catalogue]
 	fetching  sync.Mutex
+	asked     time.Time   // when it was last tried; under fetching
 	stale     atomic.Bool // somebody asked for what the catalogue does not know
 
 	servers serverCache
@@ -52,6 +53,8 @@ func Open(c cloud.Config, env cloud.Env) (cloud.Driver, error) {
 	if env.HTTP != nil {
 		client = *env.HTTP
 	}
+	// A redirection would carry the token to who knows whom.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.Transport = authorized{next: client.Transport, token: func() (string, error) { return c.Token("HCLOUD_TOKEN") }}
 	options := []hcloud.ClientOption{
 		hcloud.WithHTTPClient(&client),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hetznercloud/hcloud-go/v2/hcloud"
@@ -38,10 +39,25 @@ var meaning = map[hcloud.ErrorCode]cloud.Error{
 func wrap(resp *hcloud.Response, err error, text string, args ...any) *cloud.Error {
 	e := classify(resp, err)
 	e.Text, e.Err = fmt.Sprintf(text, args...), err
+	var api hcloud.Error
+	if errors.As(err, &api) {
+		if d, ok := api.Details.(hcloud.ErrorDetailsInvalidInput); ok {
+			e.Err = fmt.Errorf("%w: %s", err, fields(d))
+		}
+	}
 	if e.Class == cloud.RateLimited && e.After == 0 {
 		e.After = untilReset(resp)
 	}
 	return &e
+}
+
+// fields says what the API has to say of each field.
+func fields(d hcloud.ErrorDetailsInvalidInput) string {
+	all := make([]string, len(d.Fields))
+	for i, f := range d.Fields {
+		all[i] = f.Name + ": " + strings.Join(f.Messages, ", ")
+	}
+	return strings.Join(all, "; ")
 }
 
 func classify(resp *hcloud.Response, err error) cloud.Error {

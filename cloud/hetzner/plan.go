@@ -48,7 +48,11 @@ func plan(spec cloud.LBSpec, found *cloud.Found, defaults cloud.Defaults, c *cat
 	if err := ch.check(); err != nil {
 		return nil, err
 	}
-	if why := ch.lost(spec); why != "" {
+	why := ch.lost(spec)
+	switch {
+	case why != "" && ch.adopted: // it is somebody's, and is not deleted
+		return nil, cloud.Refuse("RecreateRequired", "load balancer %s was adopted, and is never made anew: %s", lb.Name, why)
+	case why != "":
 		steps, err := ch.recreate(why, defaults)
 		if err != nil || spec.AllowRecreate {
 			return steps, err

@@ -226,6 +226,14 @@ func TestPlanLeavesAloneWhatPeopleMade(t *testing.T) {
 	}
 }
 
+func TestPlanNeverMakesAnewWhatItAdopted(t *testing.T) {
+	s := with(spec([]int32{80}, 1), func(s *cloud.LBSpec) { s.Address, s.AllowRecreate = "192.0.2.77", true })
+	var e *cloud.Error
+	if _, err := plan(s, foreign().found(), defaults, shop); !asError(err, &e) || e.Class != cloud.Terminal || e.Reason != "RecreateRequired" {
+		t.Errorf("plan says %v", err)
+	}
+}
+
 func release(t *testing.T, m *model) {
 	t.Helper()
 	d := Driver{}
