@@ -3,6 +3,7 @@ package hetzner
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strconv"
 	"time"
@@ -18,7 +19,10 @@ const pause = 500 * time.Millisecond
 
 // Payloads of steps for addresses.
 type (
-	markAddress     struct{ from cloud.Owner } // takes the marks away
+	markAddress struct { // takes the marks away, or adds that it is retained
+		from     cloud.Owner
+		retained bool
+	}
 	unassignAddress struct{}
 	deleteAddress   struct{}
 )
@@ -67,7 +71,7 @@ func foundAddress(ip *hcloud.FloatingIP, c *catalogue) cloud.FoundAddress {
 	m := marksOf(ip.Labels)
 	f := cloud.FoundAddress{Found: cloud.Found{
 		Kind: cloud.Address, ID: strconv.FormatInt(ip.ID, 10), Name: ip.Name,
-		Owner: m.owner, State: cloud.Ready, Adopted: m.adopted, Protected: ip.Protection.Delete, Created: ip.Created, Raw: ip,
+		Owner: m.owner, State: cloud.Ready, Adopted: m.adopted, Retained: m.retained, Protected: ip.Protection.Delete, Created: ip.Created, Raw: ip,
 		Cost: cloud.Money{Milli: c.floating[string(ip.Type)+ip.HomeLocation.Name], Currency: c.currency},
 	}}
 	if a, ok := netip.AddrFromSlice(ip.IP); ok {
@@ -115,7 +119,7 @@ func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.Fou
 		refused.Class = cloud.Locked
 		return cloud.FoundAddress{}, refused
 	case !owned(ip.Labels, spec.Owner):
-		refused.Reason = "OwnershipConflict"
+		refused.Reason = cloud.ReasonConflict
 		return cloud.FoundAddress{}, refused
 	}
 	return foundAddress(ip, c), nil
@@ -177,7 +181,7 @@ func addressAndServer(ref string, to cloud.Instance) (id, server int64, err erro
 	id, errID := strconv.ParseInt(ref, 10, 64)
 	server, errServer := strconv.ParseInt(to.ID, 10, 64)
 	if errID != nil || errServer != nil {
-		return 0, 0, cloud.Refuse("NoCloudInstance", "address %s can be assigned to cloud servers only, and %q is none", ref, to.ID)
+		return 0, 0, cloud.Refuse(cloud.ReasonNoInstance, "address %s can be assigned to cloud servers only, and %q is none", ref, to.ID)
 	}
 	return id, server, nil
 }
@@ -208,7 +212,7 @@ func (d *Driver) Release(ctx context.Context, ref string) error {
 	case err != nil:
 		return err
 	case ip.Protection.Delete:
-		return &cloud.Error{Class: cloud.Unsafe, Reason: "DeletionProtected", Text: fmt.Sprintf("address %s is protected against being deleted", ip.Name)}
+		return &cloud.Error{Class: cloud.Unsafe, Reason: cloud.ReasonProtected, Text: fmt.Sprintf("address %s is protected against being deleted", ip.Name)}
 	case ip.Server != nil:
 		if err := d.unassignAndWait(ctx, id); err != nil {
 			return err
@@ -259,7 +263,7 @@ func (d *Driver) unassignAndWait(ctx context.Context, id int64) error {
 	return err
 }
 
-// markAddress takes our marks away, and leaves what others have written.
+// markAddress changes our marks, and leaves what others have written.
 func (d *Driver) markAddress(ctx context.Context, id int64, m markAddress) error {
 	ip, err := d.address(ctx, id)
 	if err != nil {
@@ -268,7 +272,12 @@ func (d *Driver) markAddress(ctx context.Context, id int64, m markAddress) error
 	if !owned(ip.Labels, m.from) {
 		return nil
 	}
-	if _, resp, err := d.api.FloatingIP.Update(ctx, ip, hcloud.FloatingIPUpdateOpts{Labels: relabel(ip.Labels, marks{})}); err != nil {
+	labels := relabel(ip.Labels, marks{})
+	if m.retained {
+		labels = maps.Clone(ip.Labels)
+		labels[labelRetained] = "true"
+	}
+	if _, resp, err := d.api.FloatingIP.Update(ctx, ip, hcloud.FloatingIPUpdateOpts{Labels: labels}); err != nil {
 		return wrap(resp, err, "labelling address %d", id)
 	}
 	return nil

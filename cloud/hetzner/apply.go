@@ -109,7 +109,7 @@ func (d *Driver) create(ctx context.Context, w wanted) (cloud.Pending, error) {
 		refused.Class = cloud.Locked // it is being deleted, and its name not free yet
 		return cloud.Pending{}, refused
 	case !owned(lb.Labels, w.marks.owner):
-		refused.Reason = "OwnershipConflict"
+		refused.Reason = cloud.ReasonConflict
 		return cloud.Pending{}, refused
 	}
 	return d.running(ctx, lb)

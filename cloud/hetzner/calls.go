@@ -141,7 +141,7 @@ func (c publicInterface) done(lb *hcloud.LoadBalancer) bool {
 // over returns the labels that a load balancer should have; nil if it has them.
 func (m mark) over(lb *hcloud.LoadBalancer) (map[string]string, error) {
 	if !m.mayMark(lb.Labels) {
-		return nil, &cloud.Error{Class: cloud.Conflict, Reason: "OwnershipConflict",
+		return nil, &cloud.Error{Class: cloud.Conflict, Reason: cloud.ReasonConflict,
 			Text: "load balancer " + lb.Name + " has come to belong to " + ownerOf(lb.Labels).Key(), Err: errors.New("nothing was changed")}
 	}
 	to := m.to

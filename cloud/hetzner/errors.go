@@ -17,16 +17,16 @@ import (
 // meaning is what a code of the API's means for whoever asked. A code that is not
 // here means what its HTTP status does.
 var meaning = map[hcloud.ErrorCode]cloud.Error{
-	hcloud.ErrorCodeUnauthorized:          {Class: cloud.Auth, Reason: "CloudAuthFailed"},
-	hcloud.ErrorCodeForbidden:             {Class: cloud.Auth, Reason: "CloudAuthFailed"},
+	hcloud.ErrorCodeUnauthorized:          {Class: cloud.Auth, Reason: cloud.ReasonAuth},
+	hcloud.ErrorCodeForbidden:             {Class: cloud.Auth, Reason: cloud.ReasonAuth},
 	hcloud.ErrorCodeMaintenance:           {Class: cloud.Retryable, After: time.Minute},
-	hcloud.ErrorCodeResourceLimitExceeded: {Class: cloud.Quota, Reason: "CloudLimitExceeded", After: 5 * time.Minute},
+	hcloud.ErrorCodeResourceLimitExceeded: {Class: cloud.Quota, Reason: cloud.ReasonLimit, After: 5 * time.Minute},
 	hcloud.ErrorCodeResourceUnavailable:   {Class: cloud.Quota, After: 5 * time.Minute},
 	hcloud.ErrorCodeUniquenessError:       {Class: cloud.Conflict},
 	hcloud.ErrorCodeConflict:              {Class: cloud.Locked},
 	hcloud.ErrorCodeLocked:                {Class: cloud.Locked},
-	hcloud.ErrorCodeProtected:             {Class: cloud.Unsafe, Reason: "DeletionProtected"},
-	hcloud.ErrorCodeRateLimitExceeded:     {Class: cloud.RateLimited, Reason: "CloudRateLimited"},
+	hcloud.ErrorCodeProtected:             {Class: cloud.Unsafe, Reason: cloud.ReasonProtected},
+	hcloud.ErrorCodeRateLimitExceeded:     {Class: cloud.RateLimited, Reason: cloud.ReasonRateLimited},
 	hcloud.ErrorCodeRobotUnavailable:      {Class: cloud.Retryable},
 	hcloud.ErrorCodeServerError:           {Class: cloud.Retryable},
 	hcloud.ErrorCodeBadGateway:            {Class: cloud.Retryable},
@@ -80,7 +80,7 @@ func classify(resp *hcloud.Response, err error) cloud.Error {
 func ofStatus(status int) cloud.Error {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return cloud.Error{Class: cloud.Auth, Reason: "CloudAuthFailed"}
+		return cloud.Error{Class: cloud.Auth, Reason: cloud.ReasonAuth}
 	case http.StatusNotFound:
 		return cloud.Error{Class: cloud.NotFound}
 	case http.StatusConflict, http.StatusLocked:
@@ -88,7 +88,7 @@ func ofStatus(status int) cloud.Error {
 	case http.StatusPreconditionFailed:
 		return cloud.Error{Class: cloud.Quota, After: 5 * time.Minute}
 	case http.StatusTooManyRequests:
-		return cloud.Error{Class: cloud.RateLimited, Reason: "CloudRateLimited"}
+		return cloud.Error{Class: cloud.RateLimited, Reason: cloud.ReasonRateLimited}
 	case http.StatusBadRequest, http.StatusGone, http.StatusUnprocessableEntity:
 		return cloud.Error{Class: cloud.Terminal}
 	}

@@ -61,7 +61,7 @@ func TestRateLimit(t *testing.T) {
 	w.SetRateLimit(3600, 0)
 	_, err := w.driver.Find(t.Context(), owner)
 	var e *cloud.Error
-	if !asError(w.hear(err), &e) || e.Class != cloud.RateLimited || e.After <= 0 || e.Reason != "CloudRateLimited" {
+	if !asError(w.hear(err), &e) || e.Class != cloud.RateLimited || e.After <= 0 || e.Reason != cloud.ReasonRateLimited {
 		t.Errorf("it says %v", err)
 	}
 	w.clock.Advance(time.Minute)

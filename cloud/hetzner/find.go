@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/hetznercloud/hcloud-go/v2/hcloud"
 
@@ -29,22 +28,9 @@ func (d *Driver) List(ctx context.Context, cluster string) ([]cloud.Found, error
 	return d.bySelector(ctx, selector(cloud.Owner{Cluster: cluster})+","+labelUID, cluster)
 }
 
-// Lookup implements [cloud.Driver]. A ref with = in it is a label selector that one
-// load balancer must match, as hcloud-ccm/service-uid=<UID>.
+// Lookup implements [cloud.Driver].
 func (d *Driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	none := &cloud.Error{Class: cloud.NotFound, Text: "there is no load balancer " + ref}
-	if strings.Contains(ref, "=") {
-		switch found, err := d.bySelector(ctx, ref, ""); {
-		case err != nil:
-			return cloud.Found{}, err
-		case len(found) == 0:
-			return cloud.Found{}, none
-		case len(found) > 1:
-			return cloud.Found{}, &cloud.Error{Class: cloud.Conflict, Reason: "OwnershipConflict", Text: "more than one load balancer has the label " + ref}
-		default:
-			return found[0], nil
-		}
-	}
 	if ref == "" {
 		return cloud.Found{}, none
 	}
@@ -60,6 +46,23 @@ func (d *Driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 		return cloud.Found{}, none
 	}
 	return foundOf(lb, c), nil
+}
+
+// LookupFrom implements [cloud.Adopter], for hcloud-cloud-controller-manager.
+func (d *Driver) LookupFrom(ctx context.Context, other string, o cloud.Owner) (*cloud.Found, error) {
+	if other != "hcloud-ccm" {
+		return nil, cloud.Refuse(cloud.ReasonInvalidAnnotation, "adopt-from %q: use hcloud-ccm", other)
+	}
+	found, err := d.bySelector(ctx, labelCCM+"="+labelValue(string(o.UID)), "")
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, nil
+	case len(found) > 1:
+		return nil, &cloud.Error{Class: cloud.Conflict, Reason: cloud.ReasonConflict, Text: "more than one load balancer has the marks of " + other + " for this Service"}
+	}
+	return &found[0], nil
 }
 
 // bySelector returns what has labels. If it was found by its cluster, that is what its
@@ -98,6 +101,7 @@ func foundOf(lb *hcloud.LoadBalancer, c *catalogue) cloud.Found {
 		Owner:     m.owner,
 		State:     cloud.Ready,
 		Adopted:   m.adopted,
+		Retained:  m.retained,
 		Protected: lb.Protection.Delete,
 		Created:   lb.Created,
 		Addrs:     addrs(lb),

@@ -76,7 +76,7 @@ func (d *Driver) serverList(ctx context.Context) ([]*hcloud.Server, error) {
 	case err != nil:
 		return nil, err
 	case len(list) == 0:
-		return nil, &cloud.Error{Class: cloud.Unsafe, Reason: "NoCloudInstance", Text: "listing servers: the project has none: is the token one of this cluster's project?"}
+		return nil, &cloud.Error{Class: cloud.Unsafe, Reason: cloud.ReasonNoInstance, Text: "listing servers: the project has none: is the token one of this cluster's project?"}
 	}
 	d.servers.list, d.servers.read = list, d.now()
 	return list, nil

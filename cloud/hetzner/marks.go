@@ -27,6 +27,7 @@ const (
 	labelService   = labelPrefix + "service-name"
 	labelTitle     = labelPrefix + "name"
 	labelAdopted   = labelPrefix + "adopted"
+	labelRetained  = labelPrefix + "retained"
 	labelFamily    = labelPrefix + "family"
 	labelPorts     = labelPrefix + "ports"
 	labelTargets   = labelPrefix + "targets"
@@ -62,8 +63,10 @@ type marks struct {
 	owner   cloud.Owner
 	title   string
 	adopted bool
-	ports   []int    // listen ports of the services that we made; ascending
-	targets []string // keys of the targets that we made; only where adopted
+	// retained is whether it was kept on purpose when its Service went.
+	retained bool
+	ports    []int    // listen ports of the services that we made; ascending
+	targets  []string // keys of the targets that we made; only where adopted
 }
 
 // ownerLabels are those by which everything of a Service is found.
@@ -112,6 +115,9 @@ func (m marks) labels() map[string]string {
 		l[labelAdopted] = "true"
 		putList(l, labelTargets, slices.Sorted(slices.Values(m.targets)))
 	}
+	if m.retained {
+		l[labelRetained] = "true"
+	}
 	putList(l, labelPorts, ranges(m.ports))
 	return l
 }
@@ -121,7 +127,7 @@ func marksOf(labels map[string]string) marks {
 	return marks{
 		owner:   ownerOf(labels),
 		title:   labels[labelTitle],
-		adopted: labels[labelAdopted] == "true",
+		adopted: labels[labelAdopted] == "true", retained: labels[labelRetained] == "true",
 		ports:   portsOf(list(labels, labelPorts)),
 		targets: list(labels, labelTargets),
 	}

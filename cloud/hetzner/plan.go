@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hetznercloud/hcloud-go/v2/hcloud"
 
@@ -18,7 +19,7 @@ import (
 //
 // Where a Service says nothing of type or location, a load balancer keeps what it
 // has: other defaults do not move what there is. One that was adopted keeps its
-// location, network and public interface as well.
+// location, network and public interface as well. Without any node the targets stay.
 func (d *Driver) Plan(spec cloud.LBSpec, found *cloud.Found) (cloud.Plan, error) {
 	c := d.catalogue.Load()
 	if c == nil {
@@ -51,7 +52,7 @@ func plan(spec cloud.LBSpec, found *cloud.Found, defaults cloud.Defaults, c *cat
 	why := ch.lost(spec)
 	switch {
 	case why != "" && ch.adopted: // it is somebody's, and is not deleted
-		return nil, cloud.Refuse("RecreateRequired", "load balancer %s was adopted, and is never made anew: %s", lb.Name, why)
+		return nil, cloud.Refuse(cloud.ReasonRecreate, "load balancer %s was adopted, and is never made anew: %s", lb.Name, why)
 	case why != "":
 		steps, err := ch.recreate(why, defaults)
 		if err != nil || spec.AllowRecreate {
@@ -125,7 +126,7 @@ func fits(typ string, services, targets int, c *catalogue) error {
 	case services > t.services:
 		return cloud.Refuse("", "%d listeners, and %s has at most %d: %s", services, t.name, t.services, larger)
 	case targets > t.targets:
-		return cloud.Refuse("TargetLimitReached", "%d targets, and %s has at most %d: %s", targets, t.name, t.targets, larger)
+		return cloud.Refuse(cloud.ReasonTargetLimit, "%d targets, and %s has at most %d: %s", targets, t.name, t.targets, larger)
 	}
 	return nil
 }
@@ -319,20 +320,32 @@ func negative(m cloud.Money) cloud.Money {
 
 // PlanRemoval implements [cloud.Driver].
 func (d *Driver) PlanRemoval(f cloud.Found, p cloud.Policy) cloud.Plan {
-	if p == cloud.PolicyRetain {
+	step := cloud.Step{Order: cloud.Mark, ID: f.ID, Detail: f.Name}
+	switch {
+	case p == cloud.PolicyRetain && f.Retained:
 		return nil
-	}
-	if p == cloud.PolicyRelease {
-		step := cloud.Step{Order: cloud.Mark, Kind: "release " + string(f.Kind), ID: f.ID, Detail: f.Name, Payload: mark{from: f.Owner}}
-		if f.Kind == cloud.Address {
-			step.Payload = markAddress{from: f.Owner}
-		}
+	case p == cloud.PolicyRetain || p == cloud.PolicyRelease:
+		step.Kind, step.Payload = strings.ToLower(string(p))+" "+string(f.Kind), leave(f, p == cloud.PolicyRetain)
 		return cloud.Plan{step}
 	}
-	step := cloud.Step{Order: cloud.Remove, Kind: "delete " + string(f.Kind), ID: f.ID, Detail: f.Name, Payload: deleteLB{}, Cost: negative(f.Cost)}
+	step.Order, step.Kind, step.Payload, step.Cost = cloud.Remove, "delete "+string(f.Kind), deleteLB{}, negative(f.Cost)
 	if f.Kind == cloud.Address {
 		step.Payload = deleteAddress{}
 		return cloud.Plan{{Order: cloud.Unassign, Kind: "unassign address", ID: f.ID, Detail: f.Name, Payload: unassignAddress{}}, step}
 	}
 	return cloud.Plan{step}
+}
+
+// leave is the payload of a step that leaves something where it is: without our
+// marks or, retained, with one more.
+func leave(f cloud.Found, retained bool) any {
+	if f.Kind == cloud.Address {
+		return markAddress{from: f.Owner, retained: retained}
+	}
+	m := mark{from: f.Owner}
+	if lb, ok := f.Raw.(*hcloud.LoadBalancer); ok && retained {
+		m.to = marksOf(lb.Labels)
+		m.to.retained = true
+	}
+	return m
 }

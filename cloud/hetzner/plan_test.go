@@ -60,7 +60,9 @@ func TestPlanMakesTheLeastChange(t *testing.T) {
 		{"a node leaves", base, spec([]int32{80, 443}, 1, 3), []string{"remove target server 2"}},
 		{"all nodes are others", base, spec([]int32{80, 443}, 7, 8),
 			[]string{"add target server 7", "add target server 8", "remove target server 1", "remove target server 2", "remove target server 3"}},
-		{"all nodes leave", base, spec([]int32{80, 443}), []string{"remove target server 1", "remove target server 2", "remove target server 3"}},
+		{"no node is left, and nobody is cut off", base, spec([]int32{80, 443}), nil},
+		{"no node is left, and what the old are reached by stays", with(base, func(s *cloud.LBSpec) { s.Network, s.UsePrivateIP = "inside", true }),
+			spec([]int32{80, 443}), nil},
 		{"a node that is no server", base, with(base, func(s *cloud.LBSpec) {
 			s.Targets = append(s.Targets, cloud.Target{Node: "r", Instance: cloud.Instance{ID: "hrobot://5"}, Addr: netip.MustParseAddr("203.0.113.5")})
 		}), []string{"add target address 203.0.113.5"}},
@@ -161,10 +163,10 @@ func TestPlanRefuses(t *testing.T) {
 		spec         cloud.LBSpec
 		reason, want string
 	}{
-		{"UDP", with(base, func(s *cloud.LBSpec) { s.Listeners[0].Protocol = corev1.ProtocolUDP }), "UnsupportedProtocol", "udp/80: Hetzner's load balancers serve TCP only"},
+		{"UDP", with(base, func(s *cloud.LBSpec) { s.Listeners[0].Protocol = corev1.ProtocolUDP }), cloud.ReasonProtocol, "udp/80: Hetzner's load balancers serve TCP only"},
 		{"PROXY v1", with(base, func(s *cloud.LBSpec) { s.Listeners[0].Proxy = cloud.ProxyV1 }), "", "version 2 of the PROXY protocol only"},
 		{"too many listeners", spec([]int32{1, 2, 3, 4, 5, 6}, 1), "", "6 listeners, and lb11 has at most 5: the smallest type with room for them is lb21"},
-		{"too many targets", spec([]int32{80}, many...), "TargetLimitReached", "26 targets, and lb11 has at most 25: the smallest type with room for them is lb21"},
+		{"too many targets", spec([]int32{80}, many...), cloud.ReasonTargetLimit, "26 targets, and lb11 has at most 25: the smallest type with room for them is lb21"},
 		{"no type has room", with(spec(slices.Repeat([]int32{0}, 31), 1), func(s *cloud.LBSpec) {
 			for i := range s.Listeners {
 				s.Listeners[i].Port, s.Listeners[i].NodePort = int32(i+1), 30000
@@ -179,7 +181,7 @@ func TestPlanRefuses(t *testing.T) {
 		{"an unknown algorithm", with(base, func(s *cloud.LBSpec) { s.Algorithm = "Random" }), "", "use RoundRobin or LeastConnections"},
 		{"no node port", with(base, func(s *cloud.LBSpec) { s.Listeners[0].NodePort = 0 }), "", "no node port"},
 		{"one port twice", spec([]int32{80, 80}, 1), "", "port 80 is asked for twice"},
-		{"a node that is nowhere", with(base, func(s *cloud.LBSpec) { s.Targets[0] = cloud.Target{Node: "x"} }), "NoCloudInstance", "node x"},
+		{"a node that is nowhere", with(base, func(s *cloud.LBSpec) { s.Targets[0] = cloud.Target{Node: "x"} }), cloud.ReasonNoInstance, "node x"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -229,7 +231,7 @@ func TestPlanLeavesAloneWhatPeopleMade(t *testing.T) {
 func TestPlanNeverMakesAnewWhatItAdopted(t *testing.T) {
 	s := with(spec([]int32{80}, 1), func(s *cloud.LBSpec) { s.Address, s.AllowRecreate = "192.0.2.77", true })
 	var e *cloud.Error
-	if _, err := plan(s, foreign().found(), defaults, shop); !asError(err, &e) || e.Class != cloud.Terminal || e.Reason != "RecreateRequired" {
+	if _, err := plan(s, foreign().found(), defaults, shop); !asError(err, &e) || e.Class != cloud.Terminal || e.Reason != cloud.ReasonRecreate {
 		t.Errorf("plan says %v", err)
 	}
 }
@@ -237,10 +239,14 @@ func TestPlanNeverMakesAnewWhatItAdopted(t *testing.T) {
 func release(t *testing.T, m *model) {
 	t.Helper()
 	d := Driver{}
-	if p := d.PlanRemoval(*m.found(), cloud.PolicyRetain); len(p) != 0 {
-		t.Errorf("to retain it takes %v", p)
+	p := d.PlanRemoval(*m.found(), cloud.PolicyRetain)
+	if err := m.apply(p[0].Payload); err != nil || len(p) != 1 || !m.found().Retained || !m.found().Owner.Same(owner) {
+		t.Errorf("to retain it takes %v: %v", p, err)
 	}
-	p := d.PlanRemoval(*m.found(), cloud.PolicyRelease)
+	if p := d.PlanRemoval(*m.found(), cloud.PolicyRetain); len(p) != 0 {
+		t.Errorf("to retain it again takes %v", p)
+	}
+	p = d.PlanRemoval(*m.found(), cloud.PolicyRelease)
 	if len(p) != 1 || p[0].Order != cloud.Mark {
 		t.Fatalf("to release it takes %v", p)
 	}

@@ -43,6 +43,9 @@ func (ch *change) markSteps() (first, last steps) {
 			after.targets = append(after.targets, t.key())
 		}
 	}
+	if ch.keeps() {
+		after.targets = now.targets
+	}
 	during := after
 	for _, p := range now.ports {
 		if _, stands := ch.services[p]; stands {
@@ -76,7 +79,7 @@ func says(labels map[string]string, m, now marks) bool {
 	if labels[labelCCM] == string(m.owner.UID) {
 		return false
 	}
-	return now.title == m.title && now.adopted == m.adopted && containsAll(now.ports, m.ports) && containsAll(now.targets, m.targets)
+	return now.title == m.title && now.adopted == m.adopted && now.retained == m.retained && containsAll(now.ports, m.ports) && containsAll(now.targets, m.targets)
 }
 
 func containsAll[T comparable](all, some []T) bool {
@@ -106,7 +109,7 @@ func (ch *change) typeSteps() steps {
 	now, next := ch.lb.LoadBalancerType.Name, ch.typ()
 	to, ok := ch.catalogue.byName(next)
 	from, _ := ch.catalogue.byName(now)
-	if !ok || to.name == now {
+	if !ok || to.name == now || ch.keeps() && ch.drops() {
 		return nil
 	}
 	order := cloud.Grow
@@ -132,21 +135,16 @@ func (ch *change) networkSteps() (s steps) {
 	if w.network.id != 0 && len(lb.PrivateNet) == 0 {
 		s = append(s, ch.step(cloud.Grow, "attach to network", w.network.name, attach{w.network.id, w.subnet}))
 	}
-	if ch.adopted {
-		if w.internal && lb.PublicNet.Enabled {
-			s = append(s, shrink("disable public interface", "", publicInterface{false}))
-		}
-		return s
-	}
-	if w.network.id == 0 {
+	stays := ch.keeps()
+	if w.network.id == 0 && !ch.adopted && !stays {
 		for _, n := range lb.PrivateNet {
 			s = append(s, shrink("detach from network", strconv.FormatInt(n.Network.ID, 10), detach{n.Network.ID}))
 		}
 	}
 	switch {
-	case w.internal && lb.PublicNet.Enabled:
+	case w.internal && lb.PublicNet.Enabled && !stays:
 		s = append(s, shrink("disable public interface", "", publicInterface{false}))
-	case !w.internal && !lb.PublicNet.Enabled:
+	case !w.internal && !lb.PublicNet.Enabled && !ch.adopted:
 		s = append(s, ch.step(cloud.Grow, "enable public interface", "", publicInterface{true}))
 	}
 	return s
@@ -223,7 +221,7 @@ func (ch *change) targetSteps() steps {
 		}
 	}
 	for key, t := range ch.targets {
-		if ch.ours(key) && !ch.keys[key] {
+		if ch.ours(key) && !ch.keys[key] && !ch.keeps() {
 			remove = append(remove, ch.step(cloud.RemoveTarget, "remove target", t.String(), removeTarget{t}))
 		}
 	}
@@ -250,3 +248,7 @@ func (ch *change) movesAll() bool {
 	is, stands := ch.targets[t.key()]
 	return stands && is != t
 }
+
+// keeps is whether the targets there are stay, for there are no others: a list of
+// nodes that is empty is no reason to cut everybody off.
+func (ch *change) keeps() bool { return len(ch.want.targets) == 0 && len(ch.targets) > 0 }

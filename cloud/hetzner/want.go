@@ -134,7 +134,7 @@ func servicesOf(listeners []cloud.Listener) ([]service, error) {
 
 func serviceOf(l cloud.Listener) (service, error) {
 	if l.Protocol != corev1.ProtocolTCP {
-		return service{}, cloud.Refuse("UnsupportedProtocol", "%s: Hetzner's load balancers serve TCP only", l.ID())
+		return service{}, cloud.Refuse(cloud.ReasonProtocol, "%s: Hetzner's load balancers serve TCP only", l.ID())
 	}
 	// The API knows on and off; what it then sends is the binary form.
 	if l.Proxy == cloud.ProxyV1 {
@@ -173,7 +173,7 @@ func targetsOf(all []cloud.Target, private bool) ([]target, error) {
 		case t.Addr.IsValid():
 			targets = append(targets, target{ip: t.Addr.Unmap()})
 		default:
-			return nil, cloud.Refuse("NoCloudInstance", "node %s has neither a server's ID nor an address", t.Node)
+			return nil, cloud.Refuse(cloud.ReasonNoInstance, "node %s has neither a server's ID nor an address", t.Node)
 		}
 	}
 	slices.SortFunc(targets, byKey)
