@@ -1,0 +1,218 @@
+package stories
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hetznercloud/hcloud-go/v2/hcloud/schema"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/herald-lb/herald/e2e/lab"
+	"github.com/herald-lb/herald/internal/cloudsim/chaos"
+	"github.com/herald-lb/herald/internal/cloudsim/hetzner"
+	"github.com/herald-lb/herald/internal/cloudsim/referee"
+)
+
+// A vendor is a cloud with the lab's nodes as its machines, whose API the lab's plugin
+// calls. Each call and answer is judged by the cloud's own document.
+type vendor struct {
+	*hetzner.Cloud
+	chaos  *chaos.Proxy
+	url    string
+	config string
+}
+
+func newVendor(t *testing.T, l *lab.Lab) *vendor {
+	t.Helper()
+	v := &vendor{Cloud: hetzner.New(hetzner.Options{})}
+	for _, n := range l.Nodes() {
+		v.AddServer(hetzner.ServerSpec{Name: n.Name, IPv4: n.Addr(true)})
+	}
+	v.chaos = chaos.New(referee.Watch(t, v.Cloud))
+	v.url = l.ServeHTTP(v.chaos)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(hetzner.DefaultToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v.config = fmt.Sprintf("provider: hetzner\nendpoint: %s\ntokenFile: %s\ndefaults: {location: fsn1, type: lb11}\ndrift: {interval: 10s}\n", v.url, token)
+	return v
+}
+
+// one waits until there is one load balancer that is so.
+func (v *vendor) one(l *lab.Lab, what string, is func(schema.LoadBalancer) error) (lb schema.LoadBalancer) {
+	l.Eventually("the cloud has one load balancer, "+what, func() error {
+		all := v.LoadBalancers()
+		if len(all) != 1 {
+			return fmt.Errorf("it has %d", len(all))
+		}
+		lb = all[0]
+		return is(lb)
+	})
+	return lb
+}
+
+// with is whether a load balancer has listeners, as port→nodePort, and so many targets.
+func with(targets int, listeners ...string) func(schema.LoadBalancer) error {
+	return func(lb schema.LoadBalancer) error {
+		var have []string
+		for _, s := range lb.Services {
+			have = append(have, fmt.Sprintf("%d→%d", s.ListenPort, s.DestinationPort))
+		}
+		slices.Sort(have)
+		if len(lb.Targets) != targets || !slices.Equal(have, listeners) {
+			return fmt.Errorf("it has %d targets and %v", len(lb.Targets), have)
+		}
+		return nil
+	}
+}
+
+const ofHetzner = `loadBalancerClass: herald-lb.io/hetzner, allocateLoadBalancerNodePorts: true`
+
+// A Service of the cloud's class gets the cloud's address and the nodes for targets; a
+// Service without a class one of a pool. When it goes, nothing is left to pay for before
+// the API server has forgotten it.
+func TestAServiceOfTheCloudsClass(t *testing.T) {
+	l := lab.Start(t, lab.Options{})
+	v := newVendor(t, l)
+	l.Apply(pool("lan", addrs))
+	plugin := l.Cloud(v.config + "classOnly: true\n")
+	plugin.Start()
+	l.Pod(1, "web", lab.PodSpec{Labels: lab.App("web")})
+	l.Apply(objects(
+		service{name: "web", more: ofHetzner, ports: "{name: web, port: 80, targetPort: 8080, nodePort: 30080}"},
+		service{name: "local", app: "web"}))
+
+	lb := v.one(l, "as the Service is", with(3, "80→30080"))
+	at := netip.MustParseAddr(lb.PublicNet.IPv4.IP)
+	if got := l.WaitAddress("web"); got != at {
+		t.Errorf("the Service has %s, and the load balancer %s", got, at)
+	}
+	if in := l.Service("web").Status.LoadBalancer.Ingress[0]; *in.IPMode != corev1.LoadBalancerIPModeProxy {
+		t.Errorf("ipMode is %s", *in.IPMode)
+	}
+	if addr := l.WaitAddress("local"); !netip.MustParsePrefix("192.168.50.0/24").Contains(addr) {
+		t.Errorf("the Service without a class has %s", addr)
+	}
+	if err := l.NoRows(at); err != nil {
+		t.Errorf("a node takes the cloud's address for its own: %v", err)
+	}
+
+	t.Run("edits and nodes", func(t *testing.T) {
+		l.Edit("web", func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30081 })
+		v.one(l, "with the new nodePort", with(3, "80→30081"))
+		l.DeleteNode("n3")
+		v.one(l, "with two targets", with(2, "80→30081"))
+	})
+	t.Run("what somebody changes in the console is changed back", func(t *testing.T) {
+		v.EditLoadBalancer(lb.ID, func(lb *schema.LoadBalancer) { lb.Targets = lb.Targets[:1] })
+		v.one(l, "with two targets again", with(2, "80→30081"))
+		l.Eventually("it is said", func() error { return happened(l, "web", "DriftRepaired") })
+	})
+	t.Run("deleted", func(t *testing.T) {
+		gone := whenGone(t, l, "web")
+		l.DeleteService("web")
+		<-gone
+		if all := v.LoadBalancers(); len(all) != 0 || v.MonthlyRate(hetzner.LoadBalancer) != 0 {
+			t.Errorf("the Service is gone, and there are %v", all)
+		}
+	})
+	t.Run("the token is nowhere", func(t *testing.T) { noToken(t, l, plugin) })
+}
+
+// whenGone is closed when the API server has forgotten a Service.
+func whenGone(t *testing.T, l *lab.Lab, name string) <-chan struct{} {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	w, err := l.API().CoreV1().Services(l.Namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer cancel()
+		defer close(done)
+		for e := range w.ResultChan() {
+			if e.Type == watch.Deleted {
+				return
+			}
+		}
+	}()
+	return done
+}
+
+func happened(l *lab.Lab, name, reason string) error {
+	events := l.Events(name)
+	if !slices.ContainsFunc(events, func(e string) bool { return strings.HasPrefix(e, reason+":") }) {
+		return fmt.Errorf("no %s in %q", reason, events)
+	}
+	return nil
+}
+
+// noToken looks for the token in what the plugin has said, and in what it has written.
+func noToken(t *testing.T, l *lab.Lab, plugin *lab.Daemon) {
+	t.Helper()
+	log, err := os.ReadFile(plugin.LogFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := l.Kubectl("get", "services,events", "-A", "-o", "yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string][]byte{"its log": log, "what it has written": []byte(objects)} {
+		if bytes.Contains(text, []byte(hetzner.DefaultToken)) {
+			t.Errorf("the token is in %s", what)
+		}
+	}
+}
+
+// Services without a class are the business of the service controller of Kubernetes,
+// which the plugin serves. Killed at each of its calls, it leaves one load balancer.
+func TestACloudPluginKilledAtAnyCallLeavesOneLoadBalancer(t *testing.T) {
+	l := lab.Start(t, lab.Options{Nodes: 2, Idle: true})
+	v := newVendor(t, l)
+	plugin := l.Cloud(v.config, "--leader-elect=false")
+	killed := 0
+	kill := make(chan struct{}, 1)
+	for n := 1; n <= 12; n++ {
+		when := []chaos.When{chaos.Before, chaos.After}[n%2]
+		v.chaos.CrashAtCall((n+1)/2, when, func() {
+			plugin.Kill()
+			kill <- struct{}{}
+		})
+		plugin.Start()
+		l.Apply(service{name: "web", ports: "{name: web, port: 80, targetPort: 8080, nodePort: 30080}"}.String())
+		select {
+		case <-kill:
+			killed++
+		case <-time.After(8 * time.Second):
+			plugin.Kill()
+		}
+		v.chaos.Calm()
+		plugin.Start()
+		lb := v.one(l, fmt.Sprintf("killed at call %d", (n+1)/2), with(2, "80→30080"))
+		if got := l.WaitAddress("web"); got.String() != lb.PublicNet.IPv4.IP {
+			t.Errorf("the Service has %s, the load balancer %s", got, lb.PublicNet.IPv4.IP)
+		}
+		gone := whenGone(t, l, "web")
+		l.DeleteService("web")
+		<-gone
+		if all := v.LoadBalancers(); len(all) != 0 {
+			t.Errorf("the Service is gone, and there are %v", all)
+		}
+		plugin.Kill()
+	}
+	if killed < 6 {
+		t.Errorf("killed %d times only", killed)
+	}
+}
