@@ -78,7 +78,7 @@ test: | bin/gotest ## everything: lint, unit, namespaces, clouds, IPVS, stories 
 	@setsid $(SETUP) & setup=$$!; trap 'kill -TERM -- -$$setup 2>/dev/null || true' EXIT; \
 	  $(MAKE) lint-herald test-unit test-netns test-cloud; \
 	  wait $$setup; trap - EXIT; \
-	  $(MAKE) -j2 --output-sync=target test-ipvs lint-e2e test-lab; \
+	  $(MAKE) -j2 --output-sync=target test-ipvs lint-e2e test-cloud test-lab; \
 	  $(MAKE) test-stories test-stories-uml
 	@bin/gotest skipped out/*.json
 
@@ -104,6 +104,11 @@ test-cloud: | bin/gotest out ## simulated clouds, with the programs that their r
 test-ipvs: | bin/gotest out ## tests of the kernel adapters in User-Mode Linux, which has IPVS
 	@$(SETUP) packages kernel
 	$(MUST_RUN) $(GOTEST) -o out/ipvs.json -- -count=1 -p 1 -tags netns -exec $(UML)/uml-run.sh $(IPVS_PACKAGES)
+
+.PHONY: test-cloud
+test-cloud: | bin/gotest out ## tests of drivers with the clouds' own servers, with the race detector
+	@$(SETUP) openstack
+	REQUIRE_OPENSTACK=1 $(GOTEST) -o out/cloud.json -- -count=1 -race ./cloud/openstack/...
 
 # kubetest holds internal/kube to a real API server.
 .PHONY: test-lab

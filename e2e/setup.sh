@@ -2,15 +2,16 @@
 # setup.sh prepares a Debian machine with Go for Herald's lab, and does nothing
 # the second time.
 #
-#   setup.sh [packages] [control-plane] [kernel]     (all three if none is named)
+#   setup.sh [packages] [control-plane] [kernel] [openstack]     (all if none is named)
 #
 #   packages       the programs that the lab, the demo and the tests call
 #   control-plane  labkube (etcd, kube-apiserver, …) and kubectl, built from source
 #   kernel         the User-Mode Linux kernel with IPVS, built from source
+#   openstack      Octavia and Neutron, unpacked from their packages, not installed
 #
 # What is built goes to $HERALD_CACHE (~/.cache/herald), named by a hash of what
 # it was built from; the file "env" there says where everything is:
-# LABKUBE=…, KUBECTL=…, UML_KERNEL=….
+# LABKUBE=…, KUBECTL=…, UML_KERNEL=…, OPENSTACK_ROOT=….
 set -euo pipefail
 
 e2e=$(dirname "$(realpath "$0")")
@@ -21,6 +22,8 @@ progress_every=15
 lab_packages=(iproute2 nftables iptables ipset ipvsadm conntrack curl procps iputils-ping iputils-arping frr bird2 hcloud-cli)
 build_packages=(gcc libc6-dev)
 kernel_packages=(linux-source-6.12 make bc bison flex xz-utils)
+openstack_packages=(python3)
+openstack_unpacked=$(dirname "$e2e")/internal/cloudsim/openstack/packages.txt
 
 die() { echo "setup: $*" >&2; exit 1; }
 
@@ -94,10 +97,10 @@ remember() {
   ) 9>"$cache/lock.env"
 }
 
-# forget_old PREFIX keeps the three newest files of that name: switching
+# forget_old PREFIX keeps the three newest files or folders of that name: switching
 # between branches must not build each time.
 forget_old() {
-  find "$cache" -maxdepth 1 -name "$1-*" -printf '%T@ %p\n' | sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm -f
+  find "$cache" -maxdepth 1 -name "$1-*" -printf '%T@ %p\n' | sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm -rf
 }
 
 # pinned MODULE is the version that e2e/go.mod requires, as 1.37.2.
@@ -143,10 +146,38 @@ kernel() {
   remember UML_KERNEL "$out"
 }
 
+# openstack unpacks servers of which this machine is to run no more than tests do:
+# installed, they would be started, and get users and databases.
+openstack() {
+  local out
+  out=$cache/openstack-$(sha256sum <"$openstack_unpacked" | cut -c1-16)
+  if [ ! -d "$out" ]; then
+    watch "unpacking Octavia and Neutron" "about half a minute" nice "$0" unpack "$out" || return
+    forget_old openstack
+  fi
+  remember OPENSTACK_ROOT "$out"
+}
+
+# unpack FOLDER fetches and unpacks the packages into it.
+unpack() {
+  local new=$1.new packages
+  rm -rf "$new"
+  mkdir -p "$new/debs" "$new/root"
+  mapfile -t packages <"$openstack_unpacked"
+  cd "$new/debs"
+  apt-get download "${packages[@]}" || { apt-get update && apt-get download "${packages[@]}"; }
+  local deb
+  for deb in *.deb; do dpkg-deb -x "$deb" "$new/root"; done
+  mv "$new/root" "$1"
+  cd "$cache"
+  rm -rf "$new"
+}
+
 [ "$(id -u)" = 0 ] || die "the lab makes network namespaces and installs packages: run this as root"
 command -v apt-get >/dev/null || die "this is not a Debian system: there is no apt-get"
 mkdir -p "$cache"
-[ $# -gt 0 ] || set -- packages control-plane kernel
+[ "${1:-}" != unpack ] || { unpack "$2"; exit; }
+[ $# -gt 0 ] || set -- packages control-plane kernel openstack
 
 packages=()
 for part in "$@"; do
@@ -154,7 +185,8 @@ for part in "$@"; do
     packages) packages+=("${lab_packages[@]}") ;;
     control-plane) packages+=("${build_packages[@]}") ;;
     kernel) packages+=("${build_packages[@]}" "${kernel_packages[@]}") ;;
-    *) die "there is no part $part: want packages, control-plane or kernel" ;;
+    openstack) packages+=("${openstack_packages[@]}") ;;
+    *) die "there is no part $part: want packages, control-plane, kernel or openstack" ;;
   esac
 done
 once packages install "${packages[@]}"
@@ -165,6 +197,7 @@ for part in "$@"; do
   case $part in
     control-plane) once control-plane control_plane & jobs+=($!) ;;
     kernel) once kernel kernel & jobs+=($!) ;;
+    openstack) once openstack openstack & jobs+=($!) ;;
   esac
 done
 rc=0
