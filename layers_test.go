@@ -45,6 +45,7 @@ var forbidden = []struct {
 	{[]string{"cloud/hetzner"}, []string{self + "controller", self + "speaker", self + "config", self + "ipam", self + "internal/", "k8s.io/client-go"}, "a driver knows its cloud and the contract"},
 	{[]string{"speaker/steer/nft"}, []string{"github.com/moby/"}, "only ipvs imports moby/ipvs"},
 	{[]string{"speaker/doctor/look"}, []string{self + "controller", self + "internal/kube", self + "config/v1alpha1", "k8s.io/"}, "the doctor looks at a node, not at the API"},
+	{[]string{"cloud", "controller", "speaker"}, []string{"github.com/gophercloud/"}, "only cloud/openstack imports Gophercloud"},
 	{[]string{"speaker/healthport"}, []string{self + "speaker", self + "controller", self + "internal/kube", "k8s.io/",
 		"github.com/vishvananda/", "github.com/moby/", "github.com/google/nftables", "github.com/mdlayher/"}, "who answers on ports neither steers nor announces"},
 	{[]string{"internal/cloudsim/hetzner", "internal/cloudsim/referee", "internal/cloudsim/chaos"},

@@ -135,7 +135,7 @@ def finish(session, lb):
 def work():
     seen = {}
     while True:
-        time.sleep(0.02)
+        time.sleep(0.05)
         session = db_api.get_session(autocommit=False)
         try:
             pending = session.query(models.LoadBalancer).filter(models.LoadBalancer.provisioning_status.like('PENDING%')).all()

@@ -89,7 +89,7 @@ func Start() (_ *Servers, err error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{"ROOT=" + root, "DELAY=0.1", "HOME=" + s.state, "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", fmt.Sprintf("NEUTRON_PORT=%d", ports[1])}
+	env := []string{"ROOT=" + root, "DELAY=0.05", "HOME=" + s.state, "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", fmt.Sprintf("NEUTRON_PORT=%d", ports[1])}
 	if s.octavia, err = s.run("octavia", octavia, ports[0], env); err != nil {
 		return nil, err
 	}
