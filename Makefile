@@ -108,7 +108,7 @@ test-ipvs: | bin/gotest out ## tests of the kernel adapters in User-Mode Linux, 
 .PHONY: test-cloud
 test-cloud: | bin/gotest out ## tests of drivers with the clouds' own servers, with the race detector
 	@$(SETUP) openstack
-	REQUIRE_OPENSTACK=1 $(GOTEST) -o out/cloud.json -- -count=1 -race ./cloud/openstack/...
+	REQUIRE_OPENSTACK=1 $(GOTEST) -o out/cloud.json -- -count=1 -race -timeout 20m ./cloud/openstack/...
 
 # kubetest holds internal/kube to a real API server.
 .PHONY: test-lab

@@ -49,10 +49,10 @@ func (d *driver) connect(ctx context.Context) (*clients, error) {
 	}
 	c := &clients{}
 	if c.lb, err = openstack.NewLoadBalancerV2(provider, where); err != nil {
-		return nil, &cloud.Error{Class: cloud.Terminal, Text: "looking for the service load-balancer, Octavia, in OpenStack's catalogue", Err: err}
+		return nil, explain(err, "looking for the service load-balancer, Octavia")
 	}
 	if c.net, err = openstack.NewNetworkV2(provider, where); err != nil {
-		return nil, &cloud.Error{Class: cloud.Terminal, Text: "looking for the service network, Neutron, in OpenStack's catalogue", Err: err}
+		return nil, explain(err, "looking for the service network, Neutron")
 	}
 	d.connected = c
 	return c, nil

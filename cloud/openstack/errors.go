@@ -34,6 +34,9 @@ func explain(err error, doing string, args ...any) error {
 		if reauth := (*gophercloud.ErrUnableToReauthenticate)(nil); errors.As(err, &reauth) {
 			return explain(reauth.ErrReauth, "%s: logging in again", text)
 		}
+		if missing := (&gophercloud.ErrEndpointNotFound{}); errors.As(err, &missing) {
+			return &cloud.Error{Class: cloud.Terminal, Text: text + ": it is not in OpenStack's catalogue"}
+		}
 		return &cloud.Error{Class: cloud.Retryable, Text: text, Err: err}
 	}
 	said := fault(answer.Body)
