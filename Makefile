@@ -76,7 +76,7 @@ lint-e2e:
 test: | bin/gotest ## everything: lint, unit, namespaces, clouds, IPVS, stories on both kernels
 	@rm -rf out && mkdir -p out
 	@setsid $(SETUP) & setup=$$!; trap 'kill -TERM -- -$$setup 2>/dev/null || true' EXIT; \
-	  $(MAKE) lint-herald test-unit test-netns test-cloud; \
+	  $(MAKE) lint-herald test-unit test-netns; \
 	  wait $$setup; trap - EXIT; \
 	  $(MAKE) -j2 --output-sync=target test-ipvs lint-e2e test-cloud test-lab; \
 	  $(MAKE) test-stories test-stories-uml
@@ -95,20 +95,16 @@ test-netns: | bin/gotest out ## tests in network namespaces of this kernel, with
 	REQUIRE_NETNS=1 $(GOTEST) -o out/netns.json -- -count=1 -race -tags netns -exec $(CURDIR)/e2e/netns-run.sh $(NETNS_PACKAGES)
 
 # The rest of their tests are among the unit tests.
-.PHONY: test-cloud
-test-cloud: | bin/gotest out ## simulated clouds, with the programs that their real ones publish
-	@$(SETUP) packages
-	REQUIRE_HCLOUD_CLI=1 $(GOTEST) -o out/cloud.json -- -count=1 -race -run CLI ./internal/cloudsim/...
-
 .PHONY: test-ipvs
 test-ipvs: | bin/gotest out ## tests of the kernel adapters in User-Mode Linux, which has IPVS
 	@$(SETUP) packages kernel
 	$(MUST_RUN) $(GOTEST) -o out/ipvs.json -- -count=1 -p 1 -tags netns -exec $(UML)/uml-run.sh $(IPVS_PACKAGES)
 
 .PHONY: test-cloud
-test-cloud: | bin/gotest out ## tests of drivers with the clouds' own servers, with the race detector
-	@$(SETUP) openstack
-	REQUIRE_OPENSTACK=1 $(GOTEST) -o out/cloud.json -- -count=1 -race -timeout 20m ./cloud/openstack/...
+test-cloud: | bin/gotest out ## tests of drivers with the clouds' own servers and programs, with the race detector
+	@$(SETUP) packages openstack
+	REQUIRE_HCLOUD_CLI=1 $(GOTEST) -o out/hcloud.json -- -count=1 -race -run CLI ./internal/cloudsim/...
+	REQUIRE_OPENSTACK=1 $(GOTEST) -o out/openstack.json -- -count=1 -race -timeout 20m ./cloud/openstack/...
 
 # kubetest holds internal/kube to a real API server.
 .PHONY: test-lab

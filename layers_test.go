@@ -41,7 +41,7 @@ var forbidden = []struct {
 	{[]string{"speaker/bgp"}, []string{self + "controller", self + "internal/kube", self + "speaker/l2", self + "speaker/bfd", "k8s.io/"}, "BGP says what it is told, to whom it is told"},
 	{[]string{"speaker/l2", "speaker/arp", "speaker/ndp", "speaker/bfd", "speaker/liveness", "speaker/steer/ipvs", "speaker/steer/nft", "internal/kube"}, []string{"github.com/osrg/"}, "only bgp imports GoBGP"},
 	{[]string{"speaker/liveness"}, []string{self + "controller", self + "internal/kube", self + "speaker/l2", "k8s.io/", "github.com/vishvananda/"}, "who is alive is asked neither of the API nor of the wire of an address"},
-	{[]string{"cloud"}, []string{"github.com/hetznercloud/"}, "an engine knows no cloud"},
+	{[]string{"cloud"}, []string{self + "cloud/", self + "controller", self + "speaker", "github.com/hetznercloud/", "k8s.io/client-go", "k8s.io/cloud-provider"}, "an engine knows neither a cloud nor its host"},
 	{[]string{"cloud/hetzner"}, []string{self + "controller", self + "speaker", self + "config", self + "ipam", self + "internal/", "k8s.io/client-go"}, "a driver knows its cloud and the contract"},
 	{[]string{"speaker/steer/nft"}, []string{"github.com/moby/"}, "only ipvs imports moby/ipvs"},
 	{[]string{"speaker/doctor/look"}, []string{self + "controller", self + "internal/kube", self + "config/v1alpha1", "k8s.io/"}, "the doctor looks at a node, not at the API"},

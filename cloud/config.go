@@ -110,7 +110,6 @@ type GCConfig struct {
 // Limits bound the bill. Zero and empty are no limit.
 type Limits struct {
 	MaxLoadBalancers  int      `json:"maxLoadBalancers,omitempty"`
-	MaxAddresses      int      `json:"maxAddresses,omitempty"`
 	MaxMonthlyCost    float64  `json:"maxMonthlyCost,omitempty"` // in the cloud's currency, net
 	AllowedNamespaces []string `json:"allowedNamespaces,omitempty"`
 }
@@ -177,7 +176,7 @@ func (c Config) check(provider string) error {
 	wrong(!oneOf(string(c.GC.Mode), "report", "delete"), "gc.mode %q: use report or delete", c.GC.Mode)
 	wrong(c.GC.Grace.Duration < time.Minute, "gc.grace %s: use 1m or more", c.GC.Grace.Duration)
 	wrong(c.GC.MaxPerRun < 1, "gc.maxPerRun %d: use 1 or more", c.GC.MaxPerRun)
-	wrong(c.Limits.MaxLoadBalancers < 0 || c.Limits.MaxAddresses < 0 || c.Limits.MaxMonthlyCost < 0, "limits are not negative")
+	wrong(c.Limits.MaxLoadBalancers < 0 || c.Limits.MaxMonthlyCost < 0, "limits are not negative")
 	return errors.Join(errs...)
 }
 

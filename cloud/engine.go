@@ -114,7 +114,7 @@ func (e *Engine) settle(ctx context.Context, svc *corev1.Service, w Wanted, may 
 		if err != nil {
 			return nil, err
 		}
-		plan, unsafe, err := e.plan(w, f, may)
+		plan, unsafe, err := e.plan(e.trimmed(svc, w, f), f, may)
 		if err != nil {
 			return nil, err
 		}

@@ -4,7 +4,6 @@ package cloud
 const (
 	ReasonCreated           = "LoadBalancerCreated"
 	ReasonAdopted           = "LoadBalancerAdopted"
-	ReasonReleased          = "LoadBalancerReleased"
 	ReasonDeleted           = "LoadBalancerDeleted"
 	ReasonDriftRepaired     = "DriftRepaired"
 	ReasonConflict          = "OwnershipConflict"
@@ -17,7 +16,6 @@ const (
 	ReasonRateLimited       = "CloudRateLimited"
 	ReasonRecreate          = "RecreateRequired"
 	ReasonProtected         = "DeletionProtected"
-	ReasonAddressMoved      = "AddressMoved"
 	ReasonOrphan            = "OrphanFound"
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	ReasonNodePort          = "NodePortRequired"

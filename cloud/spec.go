@@ -32,7 +32,7 @@ type Wanted struct {
 // BuildSpec returns the load balancer that a Service should have. An error is of
 // class Terminal: nothing is to be asked of the cloud.
 func BuildSpec(svc *corev1.Service, owner Owner, c Config, can Capabilities) (Wanted, error) {
-	a, err := ParseAnnotations(svc.Annotations)
+	a, err := asked(svc.Annotations, c.Compat)
 	if err != nil {
 		return Wanted{}, err
 	}
@@ -58,6 +58,17 @@ func BuildSpec(svc *corev1.Service, owner Owner, c Config, can Capabilities) (Wa
 	}
 	w.Spec.SourceRanges, w.Open, err = sourceRanges(svc, a, can)
 	return w, err
+}
+
+// asked reads annotations; those of other controllers as well if that is configured.
+func asked(annotations map[string]string, compat bool) (Asked, error) {
+	if compat {
+		var err error
+		if annotations, err = translate(annotations); err != nil {
+			return Asked{}, err
+		}
+	}
+	return ParseAnnotations(annotations)
 }
 
 func says(asked *bool, otherwise bool) bool {

@@ -32,6 +32,20 @@ func (e *Engine) targets(ctx context.Context, svc *corev1.Service, w Wanted, nod
 	return known, nil
 }
 
+// trimmed is what is wanted, with no more targets than the load balancer may have: the
+// first by name, so that they are the same each time.
+func (e *Engine) trimmed(svc *corev1.Service, w Wanted, f *Found) Wanted {
+	l, ok := e.Driver.(TargetLimiter)
+	if !ok {
+		return w
+	}
+	if most := l.MaxTargets(w.Spec, f); most > 0 && len(w.Spec.Targets) > most {
+		e.warn(svc, ReasonTargetLimit, fmt.Sprintf("%d nodes could be targets, and the load balancer may have %d: the first of them by name are", len(w.Spec.Targets), most))
+		w.Spec.Targets = w.Spec.Targets[:most:most]
+	}
+	return w
+}
+
 // reasons names a few nodes, and why.
 func reasons(unknown map[string]string) string {
 	const few = 3

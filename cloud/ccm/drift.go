@@ -39,7 +39,7 @@ func (h *host) drift(ctx context.Context) error {
 		case cloud.Is(err, cloud.RateLimited), cloud.Is(err, cloud.Auth):
 			return err // as it would be for all others
 		default:
-			errs = append(errs, fmt.Errorf("Service %s/%s: %w", svc.Namespace, svc.Name, err))
+			errs = append(errs, fmt.Errorf("looking at Service %s/%s: %w", svc.Namespace, svc.Name, err))
 		}
 	}
 	if err := h.engine.Audit(ctx, all, h.budget.Left()); err != nil {

@@ -43,8 +43,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	if _, err := sim.Packages(); err != nil && !sim.Required() {
-		t.Skip(err)
+	if !sim.Required() {
+		t.Skip("needs OpenStack's servers: make test-cloud starts them")
 	}
 	started = true
 	s, err := servers()

@@ -88,7 +88,9 @@ var hostiles = []hostile{
 	{"ready without address", "", says(200, strings.Replace(`{"items":[`+mine+`]}`, `"192.0.2.1"`, "", 1)), cloud.Retryable, "no address"},
 	{"no canonical address", "", says(200, strings.Replace(`{"items":[`+mine+`]}`, `192.0.2.1`, "2001:DB8:0::1", 1)), cloud.Retryable, "write 2001:db8::1"},
 	{"unheard-of state", "", says(200, strings.Replace(`{"items":[`+mine+`]}`, `ready`, "fine", 1)), cloud.Retryable, "none of ready"},
-	{"elsewhere", "", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://192.0.2.1/", http.StatusTemporaryRedirect) }, cloud.Retryable, "307"},
+	{"elsewhere", "", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://192.0.2.1/", http.StatusTemporaryRedirect)
+	}, cloud.Retryable, "307"},
 	{"500", "", says(500, "oops"), cloud.Retryable, "500"},
 	{"503 with words", "", says(503, `{"code":"down","message":"back at\n noon","retryAfterSeconds":7}`), cloud.Retryable, "back at  noon"},
 	{"400", "", says(400, `{"code":"c","message":"m"}`), cloud.Terminal, "400 c: m"},

@@ -67,7 +67,7 @@ func Packages() (string, error) {
 	return "", errors.New("finding OpenStack's packages: run e2e/setup.sh openstack")
 }
 
-// Required is whether tests that need the servers must not be skipped.
+// Required is whether tests that need the servers are to be run.
 func Required() bool { return os.Getenv("REQUIRE_OPENSTACK") != "" }
 
 // Start starts both and waits until they serve.
