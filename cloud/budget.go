@@ -92,11 +92,15 @@ func (b *Budget) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil {
 		code = strconv.Itoa(resp.StatusCode)
 		b.heed(resp)
+		err = redact(r, resp)
 	}
 	if b.counted != nil {
 		b.counted(operation(r), code, l)
 	}
-	return resp, err
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // operation names a call without what differs from resource to resource.

@@ -2,7 +2,9 @@ package cloud_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +41,35 @@ func call(t *testing.T, b *cloud.Budget, l cloud.Lane) error {
 		resp.Body.Close()
 	}
 	return err
+}
+
+// An API that says in its answer what it was sent tells nobody else (A5).
+func TestSecretsAreNotRepeated(t *testing.T) {
+	for header, value := range map[string]string{"Authorization": "Bearer s3cr3t-token", "X-Auth-Token": "s3cr3t-token"} {
+		b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, echo{}, nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://cloud/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(header, value)
+		resp, err := b.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || strings.Contains(string(body), "s3cr3t") || !strings.Contains(string(body), "bad token (secret)") || resp.ContentLength != int64(len(body)) {
+			t.Errorf("%s: %q, %d bytes, %v", header, body, resp.ContentLength, err)
+		}
+	}
+}
+
+// echo refuses, and says what it was sent.
+type echo struct{}
+
+func (echo) RoundTrip(r *http.Request) (*http.Response, error) {
+	text := "bad token " + strings.TrimPrefix(r.Header.Get("Authorization")+r.Header.Get("X-Auth-Token"), "Bearer ")
+	return &http.Response{StatusCode: 403, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text)), ContentLength: int64(len(text))}, nil
 }
 
 func TestBudget(t *testing.T) {
