@@ -57,6 +57,9 @@ func (e *Engine) mayAdopt(ctx context.Context, f *Found, o Owner) (*Found, error
 	if f.Owner.Cluster != o.Cluster || f.Owner.Key() != o.Key() {
 		return nil, theirs
 	}
+	if e.Live == nil {
+		return nil, theirs
+	}
 	live, err := e.Live(ctx, o.Namespace, o.Name)
 	if err != nil {
 		return nil, err

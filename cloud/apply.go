@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func (p Plan) String() string {
@@ -20,122 +22,158 @@ func (p Plan) String() string {
 	return strings.Join(all, "; ")
 }
 
-// A making keeps those who make things apart, so that limits are not passed by two
-// that look at once.
+// A making is what is being made and is in no list yet: what each Service's costs.
+// It keeps those apart that make something, so that limits are not passed by two that
+// look at once.
 type making struct {
 	sync.Mutex
-	count int   // of load balancers that are not in the list yet
-	milli int64 // and what they cost
-	since time.Time
+	of map[types.UID]int64 // thousandths
 }
 
 // carryOut applies the plan for a Service's load balancer, and says what that was.
 func (e *Engine) carryOut(ctx context.Context, svc *corev1.Service, w Wanted, f *Found, plan Plan, until time.Time) error {
-	l := laneOf(ctx)
+	l, takes := laneOf(ctx), f != nil && !f.Owner.Same(w.Spec.Owner)
 	if f == nil && l == Updating {
 		l = Creation
 	}
 	ctx = WithLane(ctx, l)
-	if i := slices.IndexFunc(plan, func(s Step) bool { return s.Order == Create }); i >= 0 {
-		if err := e.within(ctx, w.Spec.Owner, plan[i]); err != nil {
+	if f == nil || takes {
+		if err := e.stillWanted(ctx, w.Spec.Owner); err != nil {
 			return err
 		}
 	}
-	if err := e.apply(ctx, plan, until); err != nil {
+	if err := e.within(ctx, w.Spec.Owner, f, plan); err != nil {
+		return err
+	}
+	accepted, err := e.apply(ctx, plan, until)
+	if err != nil && accepted == 0 {
+		e.making.forget(w.Spec.Owner.UID)
 		return err
 	}
 	switch {
-	case f == nil:
+	case f == nil && plan[0].Order == Create: // also if it takes the cloud longer than we wait
 		e.note(svc, ReasonCreated, cost(plan))
-	case !f.Owner.Same(w.Spec.Owner):
+	case takes && plan[0].Order == Mark:
 		e.note(svc, ReasonAdopted, fmt.Sprintf("load balancer %s (%s) is this Service's from now on", f.Name, f.ID))
-	case l == Drifting:
+	case l == Drifting && err == nil:
 		e.note(svc, ReasonDriftRepaired, "it was not as it should be: "+plan.String())
 		e.Count.repaired()
 	default:
-		e.Log.Info("load balancer changed", "service", w.Spec.Owner.Key(), "lb", f.ID, "steps", plan.String())
+		e.Log.Info("load balancer changed", "service", w.Spec.Owner.Key(), "steps", plan[:accepted].String())
+	}
+	return err
+}
+
+// stillWanted asks the API server whether a Service is to have anything made for it:
+// who has waited, or was given an old copy, may be too late.
+func (e *Engine) stillWanted(ctx context.Context, o Owner) error {
+	if e.Live == nil {
+		return nil
+	}
+	live, err := e.Live(ctx, o.Namespace, o.Name)
+	if err != nil {
+		return err
+	}
+	if live == nil || live.UID != o.UID || live.DeletionTimestamp != nil || live.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return Refuse("", "Service %s is not there any more, or wants no load balancer: nothing is made for it", o.Key())
 	}
 	return nil
 }
 
 // cost says what was made, and what it costs.
 func cost(plan Plan) string {
-	text := plan.String()
-	var milli int64
-	currency := ""
-	for _, s := range plan {
-		if milli += s.Cost.Milli; s.Cost.Currency != "" {
-			currency = s.Cost.Currency
-		}
+	if c := plan.cost(); c.Currency != "" {
+		return fmt.Sprintf("%s (%s a month, net)", plan, c)
 	}
-	if currency == "" {
-		return text
-	}
-	return fmt.Sprintf("%s (%s a month, net)", text, Money{milli, currency})
+	return plan.String()
 }
 
-// within is whether one more load balancer is within the limits. It reads what there
-// is, and calls nothing that changes anything.
-func (e *Engine) within(ctx context.Context, o Owner, s Step) error {
-	l := e.Config.Limits
-	if len(l.AllowedNamespaces) > 0 && !slices.Contains(l.AllowedNamespaces, o.Namespace) {
+// cost is what a plan adds to a month's bill.
+func (p Plan) cost() (sum Money) {
+	for _, s := range p {
+		if sum.Milli += s.Cost.Milli; s.Cost.Currency != "" {
+			sum.Currency = s.Cost.Currency
+		}
+	}
+	return sum
+}
+
+// within is whether what a plan makes is within the limits. It reads what there is, and
+// calls nothing that changes anything.
+func (e *Engine) within(ctx context.Context, o Owner, f *Found, plan Plan) error {
+	l, more := e.Config.Limits, plan.cost()
+	if f == nil && len(l.AllowedNamespaces) > 0 && !slices.Contains(l.AllowedNamespaces, o.Namespace) {
 		return &Error{Class: Quota, Reason: ReasonLimit, Text: fmt.Sprintf("namespace %s may have no load balancer of the cloud: limits.allowedNamespaces", o.Namespace)}
 	}
-	if l.MaxLoadBalancers == 0 && l.MaxMonthlyCost == 0 {
+	if l.MaxLoadBalancers == 0 && l.MaxMonthlyCost == 0 || f != nil && more.Milli <= 0 {
 		return nil
 	}
 	e.making.Lock()
 	defer e.making.Unlock()
-	all, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+	all, _, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
 	if err != nil {
 		return err
 	}
-	if listed := e.seen.since(); !listed.Equal(e.making.since) {
-		e.making.count, e.making.milli, e.making.since = 0, 0, listed
+	count, milli := e.making.sum(all, o.UID)
+	if most := l.MaxLoadBalancers; f == nil && most > 0 && count >= most {
+		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("there are %d load balancers, and limits.maxLoadBalancers is %d", count, most)}
 	}
-	count, milli := e.making.count, e.making.milli
+	if most := l.MaxMonthlyCost; most > 0 && float64(milli+more.Milli) > most*1000 {
+		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("what there is costs %s a month, this adds %s, and limits.maxMonthlyCost is %.2f", Money{milli, more.Currency}, more, most)}
+	}
+	if f == nil {
+		e.making.of[o.UID] = more.Milli
+	}
+	return nil
+}
+
+// sum is how many load balancers there are and what all costs, with what is being made
+// for others. What is in the list by now is not being made any more.
+func (m *making) sum(all map[types.UID][]Found, me types.UID) (count int, milli int64) {
+	if m.of == nil {
+		m.of = map[types.UID]int64{}
+	}
+	maps.DeleteFunc(m.of, func(uid types.UID, _ int64) bool { return uid == me || len(all[uid]) > 0 })
 	for _, found := range all {
 		for _, f := range found {
-			if milli += f.Cost.Milli; f.Kind == LoadBalancer {
+			if milli += f.Cost.Milli; isBalancer(f) {
 				count++
 			}
 		}
 	}
-	if most := l.MaxLoadBalancers; most > 0 && count >= most {
-		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("there are %d load balancers, and limits.maxLoadBalancers is %d", count, most)}
+	for _, cost := range m.of {
+		count, milli = count+1, milli+cost
 	}
-	if most := l.MaxMonthlyCost; most > 0 && float64(milli+s.Cost.Milli) > most*1000 {
-		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("what there is costs %s a month, this adds %s, and limits.maxMonthlyCost is %.2f", Money{milli, s.Cost.Currency}, s.Cost, most)}
-	}
-	e.making.count++
-	e.making.milli += s.Cost.Milli
-	return nil
+	return count, milli
 }
 
-func (s *snapshot) since() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.at
+// forget takes back what was not made after all.
+func (m *making) forget(uid types.UID) {
+	m.Lock()
+	defer m.Unlock()
+	delete(m.of, uid)
 }
 
 // apply does steps one after another, each once the one before is done, until a time.
-// What the cloud is busy with is waited for.
-func (e *Engine) apply(ctx context.Context, plan Plan, until time.Time) error {
-	for _, s := range plan {
+// What the cloud is busy with is waited for. Accepted is how many steps the cloud has
+// taken on, of which the last may not be done.
+func (e *Engine) apply(ctx context.Context, plan Plan, until time.Time) (accepted int, err error) {
+	for i, s := range plan {
 		for {
 			p, err := e.Driver.Apply(ctx, s)
 			if err == nil {
+				accepted = i + 1
 				err = e.await(ctx, p, until)
 			}
 			if err == nil {
 				break
 			}
 			if !Is(err, Locked) || time.Now().After(until) || !pause(ctx, looks) {
-				return fmt.Errorf("%s: %w", s, err)
+				return accepted, fmt.Errorf("%s: %w", s, err)
 			}
 		}
 	}
-	return nil
+	return accepted, nil
 }
 
 // await waits until a change is done.

@@ -169,7 +169,7 @@ func (b *Budget) take(l Lane) error {
 
 func limited(wait time.Duration, text string) *Error {
 	return &Error{Class: RateLimited, Reason: ReasonRateLimited, After: wait,
-		Text: fmt.Sprintf("%s: again in %s", text, wait.Round(time.Second))}
+		Text: text}
 }
 
 func (b *Budget) refill(now time.Time) {

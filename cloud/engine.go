@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,7 +19,8 @@ type Engine struct {
 	Driver  Driver
 	Config  Config
 	Cluster string // marks what is this cluster's
-	// Live returns a Service as the API server has it now, nil if there is none.
+	// Live returns a Service as the API server has it now, nil if there is none. Without
+	// it, nothing is taken over from a Service that may be gone.
 	Live  func(ctx context.Context, namespace, name string) (*corev1.Service, error)
 	Tell  Tell
 	Log   *slog.Logger
@@ -46,6 +48,9 @@ const (
 // one thing to be there before the next can be asked for.
 const rounds = 3
 
+// ErrElsewhere is returned for a Service that asks for another provider.
+var ErrElsewhere = errors.New("another provider is asked for")
+
 // ErrDryRun is returned where all that was to be done is to be said only. The status
 // stays as it is.
 var ErrDryRun = errors.New("dry run: nothing was done")
@@ -64,7 +69,8 @@ func (e *Engine) Update(ctx context.Context, svc *corev1.Service, nodes []*corev
 
 // converge is Ensure, and Update if nothing may be made.
 func (e *Engine) converge(ctx context.Context, svc *corev1.Service, nodes []*corev1.Node, may bool) (*corev1.LoadBalancerStatus, error) {
-	defer e.locks.lock(string(svc.UID))()
+	defer e.locks.lock(e.owner(svc).Key())()
+	e.said.begin(svc.UID)
 	st, err := e.serve(ctx, svc, nodes, may)
 	e.complain(svc, err)
 	return st, err
@@ -74,6 +80,9 @@ func (e *Engine) serve(ctx context.Context, svc *corev1.Service, nodes []*corev1
 	if svc.DeletionTimestamp != nil {
 		return nil, Refuse("", "Service %s/%s is being deleted: nothing is made for it", svc.Namespace, svc.Name)
 	}
+	if e.Cluster == "" {
+		return nil, &Error{Class: Retryable, After: ComeAgain, Text: "it is not known yet which cluster this is"}
+	}
 	can, err := e.Driver.Capabilities(ctx)
 	if err != nil {
 		return nil, err
@@ -82,9 +91,10 @@ func (e *Engine) serve(ctx context.Context, svc *corev1.Service, nodes []*corev1
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range w.Problems {
-		e.warn(svc, ReasonProtocol, p.Text)
+	if p := w.Asked.Provider; p != "" && p != e.Config.Provider {
+		return nil, ErrElsewhere
 	}
+	e.warnOfPorts(svc, w.Problems)
 	if w.Spec.Targets, err = e.targets(ctx, svc, w, nodes); err != nil {
 		return nil, err
 	}
@@ -114,6 +124,9 @@ func (e *Engine) settle(ctx context.Context, svc *corev1.Service, w Wanted, may 
 		if err != nil {
 			return nil, err
 		}
+		if f != nil && !may && !f.Owner.Same(w.Spec.Owner) {
+			f = nil // an update takes nothing over
+		}
 		plan, unsafe, err := e.plan(e.trimmed(svc, w, f), f, may)
 		if err != nil {
 			return nil, err
@@ -124,9 +137,8 @@ func (e *Engine) settle(ctx context.Context, svc *corev1.Service, w Wanted, may 
 			}
 			return f, unsafe
 		}
-		if e.Config.DryRun || w.Asked.DryRun {
-			e.note(svc, ReasonDryRun, "would "+plan.String())
-			return nil, ErrDryRun
+		if e.dry(w.Asked) {
+			return nil, e.wouldDo(svc, plan)
 		}
 		if err := e.carryOut(ctx, svc, w, f, plan, until); err != nil {
 			return nil, err
@@ -154,7 +166,7 @@ func (e *Engine) plan(w Wanted, f *Found, may bool) (plan Plan, why, err error) 
 		switch {
 		case w.Open != nil && (s.Order == Create || s.Order == AddListener):
 			why = w.Open
-		case s.Destructive && !w.Spec.AllowRecreate:
+		case s.Destructive && !(w.Spec.AllowRecreate && may):
 			why = &Error{Class: Unsafe, Reason: ReasonRecreate, Text: fmt.Sprintf("%s would replace the load balancer, and perhaps its address: set annotation %sallow-recreate: \"true\" to have it done", s, Prefix)}
 		default:
 			plan = append(plan, s)
@@ -177,7 +189,7 @@ func (e *Engine) Exists(ctx context.Context, svc *corev1.Service) (*corev1.LoadB
 // Delete removes all that is a Service's, or releases it, and returns nil once
 // nothing is left.
 func (e *Engine) Delete(ctx context.Context, svc *corev1.Service) error {
-	defer e.locks.lock(string(svc.UID))()
+	defer e.locks.lock(e.owner(svc).Key())()
 	err := e.remove(WithLane(ctx, Deletion), svc)
 	e.complain(svc, err)
 	if err == nil {
@@ -190,7 +202,7 @@ func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*waits)
 	defer cancel()
 	until := time.Now().Add(waits)
-	policy, err := PolicyOf(svc)
+	asked, err := e.askedOfRemoval(ctx, svc)
 	if err != nil {
 		return err
 	}
@@ -200,15 +212,14 @@ func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
 			return err
 		}
 		e.seen.put(e.owner(svc), found)
-		plan := e.removal(svc, found, policy)
+		plan := e.removal(svc, found, asked.Deletion)
 		if len(plan) == 0 && !slices.ContainsFunc(found, func(f Found) bool { return f.State == Deleting }) {
 			return nil
 		}
-		if e.Config.DryRun {
-			e.note(svc, ReasonDryRun, "would "+plan.String())
-			return ErrDryRun
+		if e.dry(asked) {
+			return e.wouldDo(svc, plan)
 		}
-		if err := e.apply(ctx, plan, until); err != nil {
+		if _, err := e.apply(ctx, plan, until); err != nil {
 			return err
 		}
 		if len(plan) == 0 && !pause(ctx, looks) {
@@ -241,14 +252,41 @@ func (e *Engine) removal(svc *corev1.Service, found []Found, policy Policy) (pla
 	return plan
 }
 
-// PolicyOf is what a Service says of what becomes of its resources; empty for
-// nothing. Whatever else its annotations say wrongly, that does not hinder it.
-func PolicyOf(svc *corev1.Service) (Policy, error) {
-	const key = "deletion-policy"
-	value, ok := svc.Annotations[Prefix+key]
-	if !ok {
-		return "", nil
+// askedOfRemoval is what a Service says of what becomes of its resources. Whatever
+// else its annotations say wrongly, that does not hinder it.
+func (e *Engine) askedOfRemoval(ctx context.Context, svc *corev1.Service) (Asked, error) {
+	some := map[string]string{}
+	for _, key := range []string{Prefix + "deletion-policy", Prefix + "dry-run"} {
+		if value, ok := svc.Annotations[key]; ok {
+			some[key] = value
+		}
 	}
-	a, err := ParseAnnotations(map[string]string{Prefix + key: value})
-	return a.Deletion, err
+	a, err := ParseAnnotations(some)
+	if err != nil || a.Deletion != PolicyRetain {
+		return a, err
+	}
+	can, err := e.Driver.Capabilities(ctx)
+	if err == nil && !can.Retains {
+		err = Refuse(ReasonInvalidAnnotation, "annotation %sdeletion-policy: Retain needs a mark that this cloud does not have: use Release, which keeps it without an owner", Prefix)
+	}
+	return a, err
+}
+
+func (e *Engine) dry(a Asked) bool { return e.Config.DryRun || a.DryRun }
+
+// wouldDo says what would be done.
+func (e *Engine) wouldDo(svc *corev1.Service, plan Plan) error {
+	e.warnOnce(svc, false, ReasonDryRun, "would "+plan.String())
+	return ErrDryRun
+}
+
+// warnOfPorts says of which ports nothing comes, all in one.
+func (e *Engine) warnOfPorts(svc *corev1.Service, problems []PortProblem) {
+	var texts []string
+	for _, p := range problems {
+		texts = append(texts, p.Text)
+	}
+	if len(texts) > 0 {
+		e.warn(svc, ReasonProtocol, strings.Join(texts, "; "))
+	}
 }

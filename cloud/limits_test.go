@@ -1,6 +1,7 @@
 package cloud_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -27,6 +28,7 @@ func TestLimits(t *testing.T) {
 		errs := make(chan error, n)
 		for i := range n {
 			svc := cloudtest.Service(fmt.Sprint("s", i), types.UID(fmt.Sprint("uid-", i)), 80)
+			w.Put(svc)
 			go func() {
 				_, err := w.Ensure(t.Context(), svc, w.Nodes(2))
 				errs <- err
@@ -72,6 +74,34 @@ func TestLimits(t *testing.T) {
 		svc := cloudtest.Service("web", "uid-web", 80)
 		w.Serve(t, svc, w.Nodes(2))
 		svc.Spec.Ports[0].NodePort++
+		w.Serve(t, svc, w.Nodes(2))
+	})
+	inWorld(t, "what was made a moment ago counts once", func(t *testing.T, w *cloudtest.World) {
+		w.Engine.Config.Limits.MaxLoadBalancers = 4
+		for i := range 4 {
+			w.Serve(t, cloudtest.Service(fmt.Sprint("s", i), types.UID(fmt.Sprint("uid-", i)), 80), w.Nodes(2))
+		}
+	})
+	inWorld(t, "what could not be made does not count", func(t *testing.T, w *cloudtest.World) {
+		w.Engine.Config.Limits.MaxLoadBalancers = 1
+		w.Fault(func(call string, _ bool) error {
+			if call == "create" {
+				return &cloud.Error{Class: cloud.Quota, Text: "the project is full"}
+			}
+			return nil
+		})
+		svc := cloudtest.Service("first", "uid-first", 80)
+		w.Put(svc)
+		_, _ = w.Ensure(t.Context(), svc, w.Nodes(2))
+		w.Fault(nil)
+		w.Serve(t, cloudtest.Service("second", "uid-second", 80), w.Nodes(2))
+	})
+	inWorld(t, "replacing is not one more", func(t *testing.T, w *cloudtest.World) {
+		w.Engine.Config.Limits.MaxLoadBalancers = 1
+		svc := cloudtest.Service("web", "uid-web", 80)
+		svc.Annotations[cloud.Prefix+"location"] = "fsn1"
+		w.Serve(t, svc, w.Nodes(2))
+		svc.Annotations[cloud.Prefix+"location"], svc.Annotations[cloud.Prefix+"allow-recreate"] = "nbg1", "true"
 		w.Serve(t, svc, w.Nodes(2))
 	})
 	inWorld(t, "its creation says what it costs (O9)", func(t *testing.T, w *cloudtest.World) {
@@ -136,8 +166,81 @@ func TestWhatMayNotBe(t *testing.T) {
 			t.Errorf("there are %v; Events %v", all, w.Events)
 		}
 	})
+	inWorld(t, "a dry run by annotation deletes nothing, twins and the gone included (O10)", func(t *testing.T, w *cloudtest.World) {
+		svc := cloudtest.Service("web", "uid-web", 80)
+		w.Serve(t, svc, w.Nodes(2))
+		w.Lab.Driver.(*cloudtest.Fake).Add("twin", w.All()[0].Owner)
+		svc.Annotations[cloud.Prefix+"dry-run"] = "true"
+		time.Sleep(time.Minute)
+		_, _ = w.Ensure(t.Context(), svc, w.Nodes(2))
+		err := w.Delete(t.Context(), svc)
+		if !errors.Is(err, cloud.ErrDryRun) || len(w.All()) != 2 {
+			t.Errorf("Delete() = %v, and there are %v", err, w.All())
+		}
+	})
+	inWorld(t, "what cannot be marked is not retained, and said (O5)", func(t *testing.T, w *cloudtest.World) {
+		w.Lab.Driver.(*cloudtest.Fake).Can.Retains = false
+		svc := cloudtest.Service("web", "uid-web", 80)
+		w.Serve(t, svc, w.Nodes(2))
+		svc.Annotations[cloud.Prefix+"deletion-policy"] = "Retain"
+		if err := w.Delete(t.Context(), svc); !cloud.Is(err, cloud.Terminal) || len(w.All()) != 1 {
+			t.Errorf("Delete() = %v, and there are %v", err, w.All())
+		}
+	})
+	inWorld(t, "another provider is asked for (§5.7)", func(t *testing.T, w *cloudtest.World) {
+		svc := cloudtest.Service("web", "uid-web", 80)
+		w.Put(svc)
+		svc.Annotations[cloud.Prefix+"provider"] = "other"
+		if _, err := w.Ensure(t.Context(), svc, w.Nodes(2)); !errors.Is(err, cloud.ErrElsewhere) || len(w.All()) != 0 {
+			t.Errorf("Ensure() = %v, and there are %v", err, w.All())
+		}
+	})
+	inWorld(t, "several ports that cannot be served are one Event (§5.6)", func(t *testing.T, w *cloudtest.World) {
+		w.Lab.Driver.(*cloudtest.Fake).Can.Protocols = []corev1.Protocol{corev1.ProtocolTCP}
+		svc := cloudtest.Service("web", "uid-web", 80)
+		for _, port := range []int32{53, 123} {
+			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Protocol: corev1.ProtocolUDP, Port: port, NodePort: 30000 + port})
+		}
+		for range 10 {
+			w.Serve(t, svc, w.Nodes(2))
+		}
+		if n := w.Heard(cloud.ReasonProtocol); n != 1 {
+			t.Errorf("said %d times: %v", n, w.Events)
+		}
+	})
+	inWorld(t, "what takes the cloud longer than one waits is said to be made, and paid for", func(t *testing.T, w *cloudtest.World) {
+		w.Lab.Driver.(*cloudtest.Fake).Busy = 40 * time.Second
+		w.Serve(t, cloudtest.Service("web", "uid-web", 80), w.Nodes(2))
+		if n := w.Heard(cloud.ReasonCreated); n != 1 {
+			t.Errorf("said %d times: %v", n, w.Events)
+		}
+	})
+	inWorld(t, "each repair is said", func(t *testing.T, w *cloudtest.World) {
+		svc := cloudtest.Service("web", "uid-web", 80)
+		w.Serve(t, svc, w.Nodes(2))
+		for range 3 {
+			w.Poke("1")
+			time.Sleep(time.Minute)
+			if _, err := w.Ensure(cloud.WithLane(t.Context(), cloud.Drifting), svc, w.Nodes(2)); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := w.Heard(cloud.ReasonDriftRepaired); n != 3 {
+			t.Errorf("said %d times: %v", n, w.Events)
+		}
+	})
+	inWorld(t, "an update neither takes over nor replaces (A6)", func(t *testing.T, w *cloudtest.World) {
+		w.Lab.Add("by-hand")
+		svc := cloudtest.Service("web", "uid-web", 80)
+		w.Put(svc)
+		svc.Annotations[cloud.Prefix+"adopt"] = "by-hand"
+		if err := w.Update(t.Context(), svc, w.Nodes(2)); !cloud.Is(err, cloud.NotFound) || w.All()[0].Owner != (cloud.Owner{}) {
+			t.Errorf("Update() = %v, and there are %v", err, w.All())
+		}
+	})
 	inWorld(t, "the same is said once, and again when it comes back (§5.6)", func(t *testing.T, w *cloudtest.World) {
 		svc := cloudtest.Service("web", "uid-web", 80)
+		w.Put(svc)
 		for _, port := range []int32{0, 0, 30080, 0, 0} {
 			svc.Spec.Ports[0].NodePort = port
 			_, _ = w.Ensure(t.Context(), svc, w.Nodes(2))
@@ -227,6 +330,19 @@ func TestAudit(t *testing.T) {
 			w.Engine.Config.GC.Mode = cloud.GCDelete
 			w.Lab.Driver.(*cloudtest.Fake).Edit("4", func(f *cloud.Found, _ *cloud.LBSpec) { f.Adopted = true })
 		}, 4, 1},
+		{"addresses are reported, and hinder nothing", func(w *cloudtest.World, _ *[]*corev1.Service) {
+			w.Engine.Config.GC.Mode = cloud.GCDelete
+			f := w.Lab.Driver.(*cloudtest.Fake)
+			for i := range 5 {
+				f.Edit(f.Add(fmt.Sprint("ip-", i), w.All()[3].Owner), func(f *cloud.Found, _ *cloud.LBSpec) { f.Kind = cloud.Address })
+			}
+		}, 8, 6},
+		{"of a Service that is of another type by now", func(w *cloudtest.World, _ *[]*corev1.Service) {
+			w.Engine.Config.GC.Mode = cloud.GCDelete
+			svc := cloudtest.Service("s3", "uid-3", 80)
+			svc.Spec.Type = corev1.ServiceTypeClusterIP
+			w.Put(svc)
+		}, 3, 1},
 		{"what was kept on purpose is no orphan", func(w *cloudtest.World, _ *[]*corev1.Service) {
 			w.Engine.Config.GC.Mode = cloud.GCDelete
 			w.Lab.Driver.(*cloudtest.Fake).Edit("4", func(f *cloud.Found, _ *cloud.LBSpec) { f.Retained = true })

@@ -19,32 +19,30 @@ const fresh = 10 * time.Second
 
 // A snapshot is the last list of all that is the cluster's.
 type snapshot struct {
-	mu    sync.Mutex
-	at    time.Time
-	all   map[types.UID][]Found
-	asked int // how often it was listed
+	mu  sync.Mutex
+	at  time.Time // when it was asked for
+	all map[types.UID][]Found
 }
 
-// list returns all that is the cluster's, asked for within the time that is given.
-// Those who ask at once ask once.
-func (s *snapshot) list(ctx context.Context, d Driver, cluster string, within time.Duration) (map[types.UID][]Found, error) {
+// list returns all that is the cluster's, asked for within the time that is given, and
+// when that was. Those who ask at once ask once.
+func (s *snapshot) list(ctx context.Context, d Driver, cluster string, within time.Duration) (map[types.UID][]Found, time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all != nil && time.Since(s.at) < within {
-		return s.all, nil
+		return s.all, s.at, nil
 	}
 	at := time.Now()
 	found, err := d.List(ctx, cluster)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	all := map[types.UID][]Found{}
 	for _, f := range found {
 		all[f.Owner.UID] = append(all[f.Owner.UID], f)
 	}
 	s.all, s.at = all, at
-	s.asked++
-	return all, nil
+	return all, at, nil
 }
 
 // put notes what the cloud has shown of one Service.
@@ -65,19 +63,20 @@ func (s *snapshot) put(o Owner, found []Found) {
 }
 
 // observe returns the load balancer that is a Service's or is to be; nil for none.
-// That there is none is what the cloud says now.
+// A list of a moment ago is good for one that is there; all else, the cloud is asked:
+// that there is none, that there are several, that something is left of one.
 func (e *Engine) observe(ctx context.Context, svc *corev1.Service, w Wanted, changed bool) (*Found, error) {
-	o := w.Spec.Owner
+	o, began := w.Spec.Owner, time.Now()
 	if !changed {
-		before := e.seen.listed()
-		all, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+		all, at, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
 		if err != nil {
 			return nil, err
 		}
-		if found := all[o.UID]; len(found) > 0 {
-			return e.best(ctx, svc, found)
+		found := all[o.UID]
+		if i := slices.IndexFunc(found, isBalancer); i >= 0 && !slices.ContainsFunc(found[i+1:], isBalancer) {
+			return &found[i], nil
 		}
-		if e.seen.listed() != before { // just now
+		if len(found) == 0 && !at.Before(began) {
 			return e.adopted(ctx, svc, w, all)
 		}
 	}
@@ -87,31 +86,22 @@ func (e *Engine) observe(ctx context.Context, svc *corev1.Service, w Wanted, cha
 	}
 	e.seen.put(o, found)
 	if len(found) > 0 {
-		return e.best(ctx, svc, found)
+		return e.best(ctx, svc, w, found)
 	}
-	all, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+	all, _, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
 	if err != nil {
 		return nil, err
 	}
 	return e.adopted(ctx, svc, w, all)
 }
 
-func (s *snapshot) listed() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.asked
-}
+func isBalancer(f Found) bool { return f.Kind == LoadBalancer }
 
 // best returns the one of several load balancers that is kept: one that serves, that
 // has the address clients know, and that is the oldest. What else there is, is
 // removed: it bears this Service's marks, and nobody else's.
-func (e *Engine) best(ctx context.Context, svc *corev1.Service, found []Found) (*Found, error) {
-	var all []Found
-	for _, f := range found {
-		if f.Kind == LoadBalancer {
-			all = append(all, f)
-		}
-	}
+func (e *Engine) best(ctx context.Context, svc *corev1.Service, w Wanted, found []Found) (*Found, error) {
+	all := slices.DeleteFunc(slices.Clone(found), func(f Found) bool { return !isBalancer(f) })
 	if len(all) == 0 {
 		return nil, nil // an address that is left is found again by the driver
 	}
@@ -136,10 +126,10 @@ func (e *Engine) best(ctx context.Context, svc *corev1.Service, found []Found) (
 		if extra.Adopted || extra.Protected {
 			p = PolicyRelease
 		}
-		if e.Config.DryRun {
+		if e.dry(w.Asked) {
 			continue
 		}
-		if err := e.apply(WithLane(ctx, Deletion), e.Driver.PlanRemoval(extra, p), time.Now().Add(waits)); err != nil {
+		if _, err := e.apply(WithLane(ctx, Deletion), e.Driver.PlanRemoval(extra, p), time.Now().Add(waits)); err != nil {
 			return nil, err
 		}
 	}

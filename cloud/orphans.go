@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,26 +31,44 @@ func (e *Engine) Audit(ctx context.Context, services []*corev1.Service, left int
 	}
 	wanted := map[types.UID]bool{}
 	for _, svc := range services {
-		wanted[svc.UID] = true
+		if Holds(svc) {
+			wanted[svc.UID] = true
+		}
 	}
 	gone, err := e.gone(ctx, list, wanted)
 	if err != nil {
 		return err
 	}
 	e.Count.bill(list, len(gone), left)
-	due := e.orphans.due(gone, e.Config.GC.Grace.Duration)
+	// Addresses are reported only: others may know them.
+	balancers := func(all []Found) []Found {
+		return slices.DeleteFunc(all, func(f Found) bool { return !isBalancer(f) })
+	}
+	due := balancers(e.orphans.due(gone, e.Config.GC.Grace.Duration))
 	for _, f := range gone {
 		e.warn(ghost(f.Owner), ReasonOrphan, fmt.Sprintf("%s %s (%s) is paid for, and Service %s (UID %s) is gone", f.Kind, f.Name, f.ID, f.Owner.Key(), f.Owner.UID))
 	}
 	if e.Config.GC.Mode != GCDelete || e.Config.DryRun || len(due) == 0 {
 		return nil
 	}
-	if len(services) == 0 || len(due) > e.Config.GC.MaxPerRun || 2*len(due) > len(list) {
-		e.Log.Error("too much would be removed: look whether it is wanted, then remove it by hand", "orphans", len(due), "of", len(list), "services", len(services), "gc.maxPerRun", e.Config.GC.MaxPerRun)
+	if len(wanted) == 0 || len(due) > e.Config.GC.MaxPerRun || 2*len(due) > len(balancers(slices.Clone(list))) {
+		e.Log.Error("too much would be removed: look whether it is wanted, then remove it by hand", "orphans", len(due), "of", len(list), "services", len(wanted), "gc.maxPerRun", e.Config.GC.MaxPerRun)
 		return nil
 	}
 	return e.collect(ctx, due)
 }
+
+// Holds is whether a Service may have something in a cloud: it wants a load balancer,
+// or its finalizer says that one is being removed.
+func Holds(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer || slices.ContainsFunc(svc.Finalizers, func(f string) bool {
+		return f == "service.kubernetes.io/load-balancer-cleanup" || strings.HasPrefix(f, Finalizer)
+	})
+}
+
+// Finalizer begins the names of those that keep a Service of a class of Herald's until
+// nothing of it is left in a cloud; the provider comes after it.
+const Finalizer = "herald-lb.io/cloud-cleanup"
 
 // gone are those of list of which the API server says that their Service is not there
 // any more.
@@ -62,7 +81,7 @@ func (e *Engine) gone(ctx context.Context, list []Found, wanted map[types.UID]bo
 		if err != nil {
 			return nil, err
 		}
-		if live == nil || live.UID != f.Owner.UID {
+		if live == nil || live.UID != f.Owner.UID || !Holds(live) {
 			gone = append(gone, f)
 		}
 	}
@@ -89,29 +108,35 @@ func (o *orphans) due(gone []Found, grace time.Duration) (due []Found) {
 }
 
 // collect removes load balancers whose Service is gone. Those that were there before
-// it, or that are protected, are released; addresses are kept, for others may know
-// them.
+// it, or that are protected, are released.
 func (e *Engine) collect(ctx context.Context, due []Found) error {
 	for _, f := range due {
-		if f.Kind != LoadBalancer {
-			continue
-		}
-		p := PolicyDelete
-		if f.Adopted || f.Protected {
-			p = PolicyRelease
-		}
-		unlock := e.locks.lock(string(f.Owner.UID))
-		again, err := e.Driver.Find(ctx, f.Owner)
-		if err == nil && slices.ContainsFunc(again, func(a Found) bool { return a.ID == f.ID && a.Owner.Same(f.Owner) }) {
-			err = e.apply(ctx, e.Driver.PlanRemoval(f, p), time.Now().Add(waits))
-		}
-		unlock()
-		if err != nil {
+		if err := e.collectOne(ctx, f); err != nil {
 			return err
 		}
 		e.note(ghost(f.Owner), ReasonDeleted, fmt.Sprintf("%s %s (%s), whose Service was gone", f.Kind, f.Name, f.ID))
 	}
 	return nil
+}
+
+// collectOne removes one, if that is still so: a Service of its name may have come, and
+// have taken it over.
+func (e *Engine) collectOne(ctx context.Context, f Found) error {
+	defer e.locks.lock(f.Owner.Key())()
+	gone, err := e.gone(ctx, []Found{f}, nil)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	again, err := e.Driver.Find(ctx, f.Owner)
+	if err != nil || !slices.ContainsFunc(again, func(a Found) bool { return a.ID == f.ID && a.Owner.Same(f.Owner) }) {
+		return err
+	}
+	p := PolicyDelete
+	if f.Adopted || f.Protected {
+		p = PolicyRelease
+	}
+	_, err = e.apply(ctx, e.Driver.PlanRemoval(f, p), time.Now().Add(waits))
+	return err
 }
 
 // ghost is a Service that is not there any more, to say something of.

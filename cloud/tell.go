@@ -7,43 +7,61 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// said is what people were told last, by Service and reason: what is tried again and
-// again is said once.
+// said is what people were told, by Service, reason and text: what is tried again and
+// again is said once, until it was well in between.
 type said struct {
-	mu   sync.Mutex
-	last map[types.UID]map[string]string
+	mu  sync.Mutex
+	all map[types.UID]map[string]*saidOf
 }
 
-// news is whether a text is not what was said last.
+// saidOf is what was said of one reason.
+type saidOf struct {
+	texts map[string]bool
+	pass  bool // whether also since begin
+}
+
+// texts is how many of one reason are remembered.
+const texts = 64
+
+// begin begins to look what is still so.
+func (s *said) begin(uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, of := range s.all[uid] {
+		of.pass = false
+	}
+}
+
+// news is whether a text was not said yet.
 func (s *said) news(uid types.UID, reason, text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil {
-		s.last = map[types.UID]map[string]string{}
+	if s.all == nil {
+		s.all = map[types.UID]map[string]*saidOf{}
 	}
-	if s.last[uid] == nil {
-		s.last[uid] = map[string]string{}
+	if s.all[uid] == nil {
+		s.all[uid] = map[string]*saidOf{}
 	}
-	if s.last[uid][reason] == text {
-		return false
+	of := s.all[uid][reason]
+	if of == nil || len(of.texts) >= texts {
+		of = &saidOf{texts: map[string]bool{}}
+		s.all[uid][reason] = of
 	}
-	s.last[uid][reason] = text
-	return true
+	before := of.texts[text]
+	of.texts[text], of.pass = true, true
+	return !before
 }
 
-// passing are the reasons that say what is wrong as long as it is.
-var passing = map[string]bool{
-	ReasonConflict: true, ReasonLimit: true, ReasonAuth: true, ReasonRateLimited: true, ReasonRecreate: true,
-	ReasonNodePort: true, ReasonInvalidAnnotation: true, ReasonSourceRanges: true,
-}
+// lasting are the reasons that outlast the pass in which all was well for a time.
+var lasting = map[string]bool{ReasonOrphan: true, ReasonDuplicate: true, ReasonProtected: true, ReasonDryRun: true}
 
-// well forgets what was wrong: should it be wrong again, that is news.
+// well forgets what was wrong and is not any more: should it be so again, that is news.
 func (s *said) well(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for reason := range s.last[uid] {
-		if passing[reason] {
-			delete(s.last[uid], reason)
+	for reason, of := range s.all[uid] {
+		if !of.pass && !lasting[reason] {
+			delete(s.all[uid], reason)
 		}
 	}
 }
@@ -51,19 +69,24 @@ func (s *said) well(uid types.UID) {
 func (s *said) forget(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.last, uid)
+	delete(s.all, uid)
 }
 
 // warn tells people what is wrong, once.
-func (e *Engine) warn(svc *corev1.Service, reason, text string) { e.say(svc, true, reason, text) }
+func (e *Engine) warn(svc *corev1.Service, reason, text string) {
+	e.warnOnce(svc, true, reason, text)
+}
+
+func (e *Engine) warnOnce(svc *corev1.Service, warning bool, reason, text string) {
+	if e.said.news(svc.UID, reason, text) {
+		e.say(svc, warning, reason, text)
+	}
+}
 
 // note tells people what was done.
 func (e *Engine) note(svc *corev1.Service, reason, text string) { e.say(svc, false, reason, text) }
 
 func (e *Engine) say(svc *corev1.Service, warning bool, reason, text string) {
-	if !e.said.news(svc.UID, reason, text) {
-		return
-	}
 	if e.Tell != nil {
 		e.Tell(svc, warning, reason, text)
 	}

@@ -196,6 +196,7 @@ type Capabilities struct {
 	SourceRanges    bool // are enforced
 	ProxyProtocol   bool
 	HTTPHealthCheck bool
+	Retains         bool // can mark what is to be kept (PolicyRetain)
 	Delivery        Delivery
 }
 

@@ -33,7 +33,7 @@ func (b balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.
 	st, err := b.engine.Ensure(ctx, svc, nodes)
 	var why *cloud.Error
 	switch {
-	case errors.Is(err, cloud.ErrDryRun):
+	case errors.Is(err, cloud.ErrDryRun), errors.Is(err, cloud.ErrElsewhere):
 		return nil, cloudprovider.ImplementedElsewhere // not wrapped: it is compared
 	case st != nil: // what could not be done is an Event; what could be is not to wait
 		return st, nil
@@ -48,7 +48,7 @@ func (b balancer) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Se
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // the caller gives none that ends
 	defer cancel()
 	err := b.engine.Update(ctx, svc, nodes)
-	if errors.Is(err, cloud.ErrDryRun) || cloud.Is(err, cloud.Unsafe) || cloud.Is(err, cloud.NotFound) {
+	if errors.Is(err, cloud.ErrDryRun) || errors.Is(err, cloud.ErrElsewhere) || cloud.Is(err, cloud.Unsafe) || cloud.Is(err, cloud.NotFound) {
 		return nil
 	}
 	return err

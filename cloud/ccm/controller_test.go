@@ -9,6 +9,7 @@ package ccm
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,11 +146,13 @@ func TestHosts(t *testing.T) {
 		finalizer string
 	}{
 		{"without a class", nil, helpers.LoadBalancerCleanupFinalizer},
-		{"of Herald's class", &class, Finalizer},
+		{"of Herald's class", &class, cloud.Finalizer + "-made-up"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCluster(t, "")
 			c.create(t, "foreign", &foreign)
+			// As one whose class the configuration has named until now.
+			c.edit(t, "foreign", func(s *corev1.Service) { s.Finalizers = []string{cloud.Finalizer + "-made-up"} })
 			c.create(t, "web", tt.class)
 			svc := c.until(t, "served", "web", served)
 			if len(svc.Finalizers) != 1 || svc.Finalizers[0] != tt.finalizer {
@@ -168,7 +171,7 @@ func TestHosts(t *testing.T) {
 			c.until(t, "deleted", "web", func(s *corev1.Service) bool {
 				return len(s.Finalizers) == 0 && len(c.cloud.All()) == 0
 			})
-			if svc := c.until(t, "foreign", "foreign", func(*corev1.Service) bool { return true }); len(svc.Finalizers) != 0 || served(svc) {
+			if svc := c.until(t, "foreign", "foreign", func(*corev1.Service) bool { return true }); len(svc.Finalizers) != 1 || served(svc) {
 				t.Errorf("another's class: %v, %v", svc.Finalizers, svc.Status)
 			}
 		})
@@ -197,18 +200,23 @@ func TestDryRun(t *testing.T) {
 	for _, class := range []*string{nil, &class} {
 		c := newCluster(t, "dryRun: true")
 		c.create(t, "web", class)
-		for range 100 {
+		said := false
+		for range 500 {
 			events, err := c.client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(events.Items) > 0 && events.Items[0].Reason == cloud.ReasonDryRun {
+			said = slices.ContainsFunc(events.Items, func(e corev1.Event) bool { return e.Reason == cloud.ReasonDryRun })
+			if said {
 				break
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
+		if !said {
+			t.Error("nothing says what would be done")
+		}
 		svc := c.until(t, "untouched", "web", func(*corev1.Service) bool { return true })
-		if _, writes := c.cloud.Calls(); writes != 0 || served(svc) || has(svc) {
+		if _, writes := c.cloud.Calls(); writes != 0 || served(svc) || len(svc.Finalizers) > 0 && class != nil {
 			t.Errorf("%d writes, status %v, finalizers %v", writes, svc.Status, svc.Finalizers)
 		}
 	}

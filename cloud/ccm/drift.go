@@ -27,7 +27,8 @@ func (h *host) drift(ctx context.Context) error {
 	ctx = cloud.WithLane(ctx, cloud.Drifting)
 	var errs []error
 	for _, svc := range all {
-		if !h.served(svc) || svc.DeletionTimestamp != nil {
+		svc, err := h.services.Services(svc.Namespace).Get(svc.Name) // as it is by now
+		if err != nil || !h.served(svc) || svc.DeletionTimestamp != nil {
 			continue
 		}
 		st, err := h.engine.Ensure(ctx, svc, nodes)
@@ -35,7 +36,7 @@ func (h *host) drift(ctx context.Context) error {
 			err = errors.Join(err, h.publish(svc, st))
 		}
 		switch {
-		case err == nil, errors.Is(err, cloud.ErrDryRun):
+		case err == nil, errors.Is(err, cloud.ErrDryRun), errors.Is(err, cloud.ErrElsewhere):
 		case cloud.Is(err, cloud.RateLimited), cloud.Is(err, cloud.Auth):
 			return err // as it would be for all others
 		default:
@@ -51,6 +52,6 @@ func (h *host) drift(ctx context.Context) error {
 // served is whether a Service has a load balancer of the cloud: it is of Herald's
 // class, or the other controller has taken it.
 func (h *host) served(svc *corev1.Service) bool {
-	return h.ours(svc) && has(svc) || !h.config.ClassOnly && svc.Spec.Type == corev1.ServiceTypeLoadBalancer &&
+	return h.ours(svc) && h.has(svc) || !h.config.ClassOnly && svc.Spec.Type == corev1.ServiceTypeLoadBalancer &&
 		svc.Spec.LoadBalancerClass == nil && helpers.HasLBFinalizer(svc)
 }

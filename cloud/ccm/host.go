@@ -19,11 +19,6 @@ import (
 	"github.com/herald-lb/herald/cloud"
 )
 
-// Finalizer keeps a Service of Herald's class until nothing of it is left in the
-// cloud. It is not the one of k8s.io/cloud-provider, which removes its own from
-// whatever has it.
-const Finalizer = "herald-lb.io/cloud-cleanup"
-
 // How the host works.
 const (
 	workers  = 10
@@ -59,7 +54,7 @@ func newHost(p *Provider, factory informers.SharedInformerFactory) *host {
 // watch has changes of Services and of nodes be noticed.
 func (h *host) watch(services, nodes cache.SharedIndexInformer) {
 	service := func(obj any) {
-		if svc, ok := obj.(*corev1.Service); ok && (h.ours(svc) || has(svc)) {
+		if svc, ok := obj.(*corev1.Service); ok && (h.ours(svc) || h.has(svc)) {
 			h.queue.Add(svc.Namespace + "/" + svc.Name)
 		}
 	}
@@ -142,11 +137,11 @@ func (h *host) next(ctx context.Context) bool {
 	cancel()
 	var why *cloud.Error
 	switch {
-	case err == nil, errors.Is(err, cloud.ErrDryRun), cloud.Is(err, cloud.Terminal):
+	case err == nil, errors.Is(err, cloud.ErrDryRun), errors.Is(err, cloud.ErrElsewhere), cloud.Is(err, cloud.Terminal):
 		h.queue.Forget(key) // until it is changed
 	case errors.As(err, &why) && why.After > 0:
 		h.queue.Forget(key)
-		h.queue.AddAfter(key, why.After)
+		h.queue.AddAfter(key, why.After+rand.N(why.After/10+1)) // not all at once
 	default:
 		h.queue.AddRateLimited(key)
 	}
@@ -161,7 +156,12 @@ func (h *host) ours(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass != nil && *svc.Spec.LoadBalancerClass == h.class()
 }
 
-func has(svc *corev1.Service) bool { return slices.Contains(svc.Finalizers, Finalizer) }
+// finalizer keeps a Service of Herald's class until nothing of it is left in this cloud.
+// It is not the one of k8s.io/cloud-provider, which removes its own from whatever has
+// it, nor that of a plugin for another cloud.
+func (h *host) finalizer() string { return cloud.Finalizer + "-" + h.config.Provider }
+
+func (h *host) has(svc *corev1.Service) bool { return slices.Contains(svc.Finalizers, h.finalizer()) }
 
 // serve brings a Service and the cloud in line.
 func (h *host) serve(ctx context.Context, key string) error {
@@ -174,7 +174,7 @@ func (h *host) serve(ctx context.Context, key string) error {
 		return nil // it is gone, and could only go when nothing was left of it
 	}
 	switch {
-	case has(svc) && (svc.DeletionTimestamp != nil || !h.ours(svc)):
+	case h.has(svc) && (svc.DeletionTimestamp != nil || svc.Spec.Type != corev1.ServiceTypeLoadBalancer):
 		return h.clean(ctx, svc)
 	case h.ours(svc) && svc.DeletionTimestamp == nil:
 		return h.keep(ctx, svc)
@@ -184,12 +184,12 @@ func (h *host) serve(ctx context.Context, key string) error {
 
 // keep gives a Service its load balancer.
 func (h *host) keep(ctx context.Context, svc *corev1.Service) error {
-	if !has(svc) && !h.dry(svc) {
+	if !h.has(svc) && !h.dry(svc) {
 		edited := svc.DeepCopy()
-		edited.Finalizers = append(edited.Finalizers, Finalizer)
+		edited.Finalizers = append(edited.Finalizers, h.finalizer())
 		var err error
 		if svc, err = helpers.PatchService(h.client.CoreV1(), svc, edited); err != nil {
-			return fmt.Errorf("adding finalizer %s: %w", Finalizer, err)
+			return fmt.Errorf("adding finalizer %s: %w", h.finalizer(), err)
 		}
 	}
 	nodes, err := h.eligible()
@@ -209,15 +209,19 @@ func (h *host) dry(svc *corev1.Service) bool {
 
 // clean removes what a Service had, then its status, then the finalizer.
 func (h *host) clean(ctx context.Context, svc *corev1.Service) error {
-	if err := h.engine.Delete(ctx, svc); err != nil {
+	err := h.engine.Delete(ctx, svc)
+	if cloud.Is(err, cloud.Terminal) { // it is paid for: nobody is to wait until it is edited
+		return &cloud.Error{Class: cloud.Retryable, Text: "removing it", Err: err}
+	}
+	if err != nil {
 		return err
 	}
 	edited := svc.DeepCopy()
-	edited.Finalizers = slices.DeleteFunc(edited.Finalizers, func(f string) bool { return f == Finalizer })
+	edited.Finalizers = slices.DeleteFunc(edited.Finalizers, func(f string) bool { return f == h.finalizer() })
 	if svc.DeletionTimestamp == nil { // it is of another type or class now
 		edited.Status.LoadBalancer = corev1.LoadBalancerStatus{}
 	}
-	_, err := helpers.PatchService(h.client.CoreV1(), svc, edited)
+	_, err = helpers.PatchService(h.client.CoreV1(), svc, edited)
 	return err
 }
 

@@ -148,7 +148,7 @@ func TestWhoServes(t *testing.T) {
 		{"without a class, taken", nil, "service.kubernetes.io/load-balancer-cleanup", false, false, true},
 		{"without a class, taken by another controller", nil, "service.kubernetes.io/load-balancer-cleanup", true, false, false},
 		{"of Herald's class, new", class("herald-lb.io/made-up"), "", false, true, false},
-		{"of Herald's class, taken", class("herald-lb.io/made-up"), Finalizer, false, true, true},
+		{"of Herald's class, taken", class("herald-lb.io/made-up"), cloud.Finalizer + "-made-up", false, true, true},
 		{"of Herald's class for pools", class("herald-lb.io/herald"), "", false, false, false},
 		{"of another's class", class("example.com/lb"), "", false, false, false},
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -75,7 +74,7 @@ func New(r io.Reader, driver string, log *slog.Logger) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.engine = &cloud.Engine{Driver: d, Config: c, Cluster: c.ClusterID, Live: p.live, Tell: p.tell, Log: p.log, Count: count}
+	p.engine = &cloud.Engine{Driver: d, Config: c, Cluster: c.ClusterID, Tell: p.tell, Log: p.log, Count: count}
 	return p, nil
 }
 
@@ -117,6 +116,7 @@ func transport(c cloud.Config) (http.RoundTripper, error) {
 // Initialize finds out which cluster this is. What it starts ends with stop.
 func (p *Provider) Initialize(builder cloudprovider.ControllerClientBuilder, stop <-chan struct{}) {
 	p.client, p.stop = builder.ClientOrDie("herald-cloud"), stop
+	p.engine.Live = p.live
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-stop; cancel() }()
 	b := record.NewBroadcaster(record.WithContext(ctx))
@@ -151,9 +151,6 @@ func (p *Provider) SetInformers(factory informers.SharedInformerFactory) {
 
 // live asks the API server for a Service.
 func (p *Provider) live(ctx context.Context, namespace, name string) (*corev1.Service, error) {
-	if p.client == nil {
-		return nil, errors.New("the API server is not known yet")
-	}
 	svc, err := p.client.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil

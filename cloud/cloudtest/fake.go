@@ -48,7 +48,7 @@ func NewFake() *Fake {
 	return &Fake{
 		Can: cloud.Capabilities{
 			Protocols: []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP}, Families: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
-			ProxyProtocol: true, HTTPHealthCheck: true, Delivery: cloud.ToNodePort,
+			ProxyProtocol: true, HTTPHealthCheck: true, Retains: true, Delivery: cloud.ToNodePort,
 		},
 		lbs: map[string]*lb{}, pending: map[string]time.Time{},
 	}

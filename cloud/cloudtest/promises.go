@@ -265,6 +265,14 @@ func (w *World) repairs(t *testing.T) {
 }
 
 func (w *World) refusesTheDying(t *testing.T) {
+	gone := Service("web", "uid-web-1", 80) // an old copy of one
+	another := Service("web", "uid-web-2", 80)
+	w.Put(another)
+	for _, svc := range []*corev1.Service{gone, Service("never", "uid-never", 80)} {
+		if _, err := w.Ensure(t.Context(), svc, w.Nodes(2)); !cloud.Is(err, cloud.Terminal) || len(w.All()) != 0 {
+			t.Errorf("of a Service that is gone: Ensure() = %v, and there are %v", err, w.All())
+		}
+	}
 	svc := Service("web", "uid-web-1", 80)
 	now := metav1.Now()
 	svc.DeletionTimestamp = &now

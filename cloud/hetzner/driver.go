@@ -93,8 +93,8 @@ func (d *Driver) Capabilities(context.Context) (cloud.Capabilities, error) {
 		Protocols:       []corev1.Protocol{corev1.ProtocolTCP},
 		Families:        []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
 		ProxyProtocol:   true,
-		HTTPHealthCheck: true,
-		Delivery:        cloud.ToNodePort,
+		HTTPHealthCheck: true, Retains: true,
+		Delivery: cloud.ToNodePort,
 	}, nil
 }
 

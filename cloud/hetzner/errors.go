@@ -18,7 +18,7 @@ import (
 // here means what its HTTP status does.
 var meaning = map[hcloud.ErrorCode]cloud.Error{
 	hcloud.ErrorCodeUnauthorized:          {Class: cloud.Auth, Reason: cloud.ReasonAuth},
-	hcloud.ErrorCodeForbidden:             {Class: cloud.Auth, Reason: cloud.ReasonAuth},
+	hcloud.ErrorCodeForbidden:             {Class: cloud.Auth, Reason: cloud.ReasonAuth, After: time.Minute},
 	hcloud.ErrorCodeMaintenance:           {Class: cloud.Retryable, After: time.Minute},
 	hcloud.ErrorCodeResourceLimitExceeded: {Class: cloud.Quota, Reason: cloud.ReasonLimit, After: 5 * time.Minute},
 	hcloud.ErrorCodeResourceUnavailable:   {Class: cloud.Quota, After: 5 * time.Minute},

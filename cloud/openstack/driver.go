@@ -67,8 +67,8 @@ func (d *driver) Capabilities(ctx context.Context) (cloud.Capabilities, error) {
 		Families:        []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
 		SourceRanges:    atLeast(versions, 12),
 		ProxyProtocol:   atLeast(versions, 22), // PROXYV2; PROXY is older
-		HTTPHealthCheck: true,
-		Delivery:        cloud.ToNodePort,
+		HTTPHealthCheck: true, Retains: true,
+		Delivery: cloud.ToNodePort,
 	}
 	if atLeast(versions, 23) {
 		c.Protocols = append(c.Protocols, corev1.ProtocolSCTP)

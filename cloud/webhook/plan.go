@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/herald-lb/herald/cloud"
 )
@@ -63,14 +64,14 @@ func (d *Driver) Plan(want cloud.LBSpec, found *cloud.Found) (cloud.Plan, error)
 // converge returns what makes a load balancer as it should be.
 func converge(want cloud.LBSpec, spec lbSpec, lb loadBalancer) cloud.Plan {
 	if lb.Spec == nil { // nothing is known of it: it was never asked for anything
-		return cloud.Plan{put(cloud.Change, "set load balancer", lb.ID, want, spec)}
+		return cloud.Plan{put(cloud.AddListener, "set load balancer", lb.ID, want, spec)}
 	}
 	var plan cloud.Plan
 	moved := spec.placed != lb.Spec.placed
 	if rest := spec; !moved || !want.AllowRecreate {
 		rest.placed = lb.Spec.placed
 		if !equal(rest, *lb.Spec) || lb.State == string(cloud.Failed) {
-			plan = append(plan, put(cloud.Change, "change load balancer", lb.ID, want, rest))
+			plan = append(plan, put(order(rest, *lb.Spec), "change load balancer", lb.ID, want, rest))
 		}
 	}
 	if moved {
@@ -80,6 +81,17 @@ func converge(want cloud.LBSpec, spec lbSpec, lb loadBalancer) cloud.Plan {
 		plan = append(plan, s)
 	}
 	return plan
+}
+
+// order is that of a change: one that opens a port is AddListener, which the engine
+// leaves out where nothing more may be opened.
+func order(want, have lbSpec) cloud.Order {
+	for _, l := range want.Listeners {
+		if !slices.ContainsFunc(have.Listeners, func(h listener) bool { return h.Protocol == l.Protocol && h.Port == l.Port }) {
+			return cloud.AddListener
+		}
+	}
+	return cloud.Change
 }
 
 func put(order cloud.Order, kind, id string, want cloud.LBSpec, spec lbSpec) cloud.Step {

@@ -179,3 +179,31 @@ func TestInstances(t *testing.T) {
 		}
 	}
 }
+
+// Where nothing more may be opened, the engine leaves out what opens a port: it has to
+// be told which change does.
+func TestWhatOpensAPort(t *testing.T) {
+	d := driver(t, "http://localhost", nil)
+	found := served(t, plan(t, d, webSpec(), nil)[0])
+	more, other, unknown := webSpec(), webSpec(), *found
+	more.Listeners = append(slices.Clone(more.Listeners), cloud.Listener{Protocol: corev1.ProtocolTCP, Port: 9999, NodePort: 39999})
+	other.Listeners = slices.Clone(other.Listeners)
+	other.Listeners[0].NodePort++
+	lb := found.Raw.(seen).lb
+	lb.Spec = nil
+	unknown.Raw = seen{lb: lb}
+	for _, tt := range []struct {
+		name  string
+		want  cloud.LBSpec
+		found *cloud.Found
+		order cloud.Order
+	}{
+		{"a port more", more, found, cloud.AddListener},
+		{"another nodePort", other, found, cloud.Change},
+		{"one of which nothing is known", webSpec(), &unknown, cloud.AddListener},
+	} {
+		if p := plan(t, d, tt.want, tt.found); len(p) != 1 || p[0].Order != tt.order {
+			t.Errorf("%s: %v, of order %v", tt.name, p, p[0].Order)
+		}
+	}
+}
