@@ -73,7 +73,7 @@ func (n *Node) Pass(ctx context.Context) error {
 	ready, joined := n.join(ctx, s)
 	relieved := n.relieve(s, time.Now())
 	if joined != nil || !n.settled || !s.SameView(n.last) || relieved != n.relieved {
-		n.plan, n.routing = Plan(s, n.Name, ready), PlanRoutes(s, n.Name, ready, relieved)
+		n.plan, n.routing = Plan(s, n.Name, ready), PlanRoutes(n.staying(s), n.Name, ready, relieved)
 	}
 	announced := n.announce(ctx, n.plan)
 	told := n.tell(ctx, n.routing)
@@ -84,6 +84,18 @@ func (n *Node) Pass(ctx context.Context) error {
 		n.Passed()
 	}
 	return errors.Join(err, n.follow(ctx, s))
+}
+
+// staying is s, in which this speaker does not leave: one that does makes no pass any
+// more. What its Lease says of that is of the process before this one, and would have
+// routers find other ways, for as long as it takes to write another.
+func (n *Node) staying(s snapshot.Snapshot) snapshot.Snapshot {
+	i := slices.IndexFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == n.Name })
+	if i >= 0 && s.Speakers[i].Leaving {
+		s.Speakers = slices.Clone(s.Speakers)
+		s.Speakers[i].Leaving = false
+	}
+	return s
 }
 
 func (n *Node) join(ctx context.Context, s snapshot.Snapshot) (map[netip.Addr]bool, error) {

@@ -241,6 +241,21 @@ func (b *book) last() string {
 	return "told"
 }
 
+// A speaker that has just come back does not repeat that it leaves, which its Lease
+// says from before.
+func TestASpeakerThatIsBackDoesNotLeave(t *testing.T) {
+	s, told := routed(), &book{}
+	s.Config.Pools[0].Steer = config.SteerServiceProxy
+	speakerOf(&s, "n1").Leaving = true
+	n := &Node{Name: "n1", Take: func() (snapshot.Snapshot, bool) { return s, true }, Router: told}
+	if err := n.Pass(t.Context()); err != nil || told.last() != "told" {
+		t.Errorf("%q is told, %v", told.last(), err)
+	}
+	if !speakerOf(&s, "n1").Leaving {
+		t.Error("what was taken was edited")
+	}
+}
+
 // Routers are told to find other ways than a drained node, and then nothing; and
 // everything again at once.
 func TestADrainedNodeIsRelievedAfterAWhile(t *testing.T) {
