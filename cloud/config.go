@@ -64,7 +64,6 @@ const (
 	HealthAuto      HealthMode = "auto"
 	HealthNodePort  HealthMode = "nodeport"  // a TCP connection to the nodePort
 	HealthKubeProxy HealthMode = "kubeproxy" // HTTP to Port and Path
-	HealthCustom    HealthMode = "custom"    // what annotations say
 )
 
 // HealthConfig is how targets are asked whether they serve.
@@ -166,7 +165,7 @@ func (c Config) check(provider string) error {
 	oneOf := func(m string, all ...string) bool { return strings.Contains(" "+strings.Join(all, " ")+" ", " "+m+" ") }
 	wrong(provider != "" && c.Provider != provider, "provider is %q, and this is %q", c.Provider, provider)
 	wrong(len(c.ClusterID) > 63, "clusterID is longer than 63 characters")
-	wrong(!oneOf(string(c.HealthCheck.Mode), "auto", "nodeport", "kubeproxy", "custom"), "healthCheck.mode %q: use auto, nodeport, kubeproxy or custom", c.HealthCheck.Mode)
+	wrong(!oneOf(string(c.HealthCheck.Mode), "auto", "nodeport", "kubeproxy"), "healthCheck.mode %q: use auto, nodeport or kubeproxy", c.HealthCheck.Mode)
 	wrong(c.HealthCheck.Port < 1 || c.HealthCheck.Port > 65535, "healthCheck.port %d is no port", c.HealthCheck.Port)
 	wrong(!strings.HasPrefix(c.HealthCheck.Path, "/"), "healthCheck.path %q does not begin with /", c.HealthCheck.Path)
 	wrong(c.HealthCheck.Timeout.Duration > c.HealthCheck.Interval.Duration, "healthCheck.timeout is longer than healthCheck.interval")

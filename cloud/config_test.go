@@ -19,6 +19,7 @@ func TestParseConfig(t *testing.T) {
 		{"a key that is none", "provider: hetzner\ntoken: s3cr3t", `unknown field "token"`},
 		{"another provider", "provider: openstack", `provider is "openstack"`},
 		{"a mode that is none", "healthCheck: {mode: icmp}", "healthCheck.mode"},
+		{"a mode that is another's", "healthCheck: {mode: custom}", "auto, nodeport or kubeproxy"},
 		{"a port that is none", "healthCheck: {port: 0}", "healthCheck.port"},
 		{"a path that is none", "healthCheck: {path: ok}", "healthCheck.path"},
 		{"a timeout above the interval", "healthCheck: {interval: 5s}", "healthCheck.timeout"},

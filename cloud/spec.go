@@ -191,17 +191,13 @@ func sourceRanges(svc *corev1.Service, a Asked, can Capabilities) (ranges []neti
 		}
 		ranges = append(ranges, p.Masked())
 	}
-	slices.SortFunc(ranges, comparePrefixes)
+	slices.SortFunc(ranges, netip.Prefix.Compare)
 	ranges = slices.Compact(ranges)
 	everybody := slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Bits() == 0 })
 	if len(ranges) == 0 || can.SourceRanges || everybody || a.AllowUnenforced {
 		return ranges, nil, nil
 	}
 	return ranges, Refuse(ReasonSourceRanges, "this cloud's load balancers cannot enforce loadBalancerSourceRanges: remove them, or set annotation %sallow-unenforced-source-ranges: \"true\" to be open to all", Prefix), nil
-}
-
-func comparePrefixes(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
 func isDNSName(name string) bool { return len(validation.IsDNS1123Subdomain(name)) == 0 }
