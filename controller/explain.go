@@ -34,6 +34,9 @@ func ExplainService(s snapshot.Snapshot, key string) (text string, ok bool) {
 	}
 	fmt.Fprintf(&b, "Service %s: %s\n", key, cmp.Or(list(svc.Addrs()), "no address"))
 	switch {
+	case svc.Routed && !svc.Served:
+		line("routed", "by a cloud, to one node at a time: the plugin of its class has reserved it; kubectl describe says to which node, and why (condition herald-lb.io/Routed)")
+		return b.String(), true
 	case !svc.Served:
 		line("not served", "its type is not LoadBalancer, its class is not one of Herald's, or it is being deleted")
 		return b.String(), true

@@ -40,6 +40,10 @@ func TestExplainServiceNamesEveryPoolAndWhatRulesItOut(t *testing.T) {
 	if !strings.Contains(got, "gets       192.0.2.9 from pool full, which it holds") {
 		t.Errorf("ns/a:\n%s", got)
 	}
+	s.Services[0].Served, s.Services[0].Routed = false, true
+	if got, _ := ExplainService(s, s.Services[0].Key); !strings.Contains(got, "routed     by a cloud") {
+		t.Errorf("of an address that a cloud routes: %s", got)
+	}
 	if _, ok := ExplainService(s, "ns/nobody"); ok {
 		t.Error("a Service that is not there is explained")
 	}

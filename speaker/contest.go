@@ -140,7 +140,7 @@ type fieldKey struct {
 func contests(s snapshot.Snapshot, self *snapshot.Speaker) []contest {
 	e := newElection(s, self)
 	out := make([]contest, 0, len(s.Services))
-	eachAddr(s, func(addr netip.Addr, services []*snapshot.Service) {
+	eachAddr(s, announces, func(addr netip.Addr, services []*snapshot.Service) {
 		if f := e.field(addr); f.pool.Layer2.Enabled {
 			t := newTarget(addr, services)
 			if r := f.roster(t); len(r.nodes) > 0 {
@@ -151,16 +151,16 @@ func contests(s snapshot.Snapshot, self *snapshot.Speaker) []contest {
 	return out
 }
 
-// eachAddr calls do for each address that Herald has assigned, by address, with the
-// Services that have it. do may not keep the slice.
-func eachAddr(s snapshot.Snapshot, do func(addr netip.Addr, services []*snapshot.Service)) {
+// eachAddr calls do for each address of the Services that are so, by address, with those
+// that have it. do may not keep the slice.
+func eachAddr(s snapshot.Snapshot, so func(*snapshot.Service) bool, do func(addr netip.Addr, services []*snapshot.Service)) {
 	type hosted struct {
 		addr netip.Addr
 		svc  *snapshot.Service
 	}
 	all := make([]hosted, 0, len(s.Services))
 	for i := range s.Services {
-		if svc := &s.Services[i]; announces(svc) {
+		if svc := &s.Services[i]; so(svc) {
 			for _, in := range svc.Ingress {
 				all = append(all, hosted{in.Addr, svc})
 			}
@@ -177,8 +177,10 @@ func eachAddr(s snapshot.Snapshot, do func(addr netip.Addr, services []*snapshot
 	}
 }
 
-// announces is whether Herald has given svc the addresses in its status.
-func announces(svc *snapshot.Service) bool { return svc.Served && svc.Ours && !svc.Closed }
+// announces is whether nodes announce the addresses in the status of svc.
+func announces(svc *snapshot.Service) bool {
+	return svc.Served && svc.Ours && !svc.Routed && !svc.Closed
+}
 
 func newElection(s snapshot.Snapshot, self *snapshot.Speaker) *election {
 	known := make(map[string]snapshot.Node, len(s.Nodes))

@@ -46,7 +46,7 @@ func newRoutePlan(s snapshot.Snapshot, me string, relieved bool) (p *routePlan, 
 
 // tellAll adds the routes of all addresses.
 func (p *routePlan) tellAll(s snapshot.Snapshot, ready map[netip.Addr]bool) {
-	eachAddr(s, func(addr netip.Addr, services []*snapshot.Service) {
+	eachAddr(s, announces, func(addr netip.Addr, services []*snapshot.Service) {
 		pool := p.pool(addr)
 		if len(pool.BGP) > 0 && (pool.Steer != config.SteerIPVS || ready[addr]) {
 			p.tell(pool, newTarget(addr, services), services)

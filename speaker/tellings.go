@@ -27,7 +27,7 @@ type Telling struct {
 // sessions are up is what that has reported.
 func Tellings(s snapshot.Snapshot, addr netip.Addr) (out []Telling) {
 	s.Services = near(s, addr)
-	eachAddr(s, func(a netip.Addr, services []*snapshot.Service) {
+	eachAddr(s, announces, func(a netip.Addr, services []*snapshot.Service) {
 		if a != addr || len(s.Config.PoolOf(addr).BGP) == 0 {
 			return
 		}

@@ -17,6 +17,10 @@ import (
 // https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-exclude-from-external-load-balancers
 const labelExclude = corev1.LabelNodeExcludeBalancers
 
+// ConditionRouted, on a Service, says to which node the cloud routes its addresses. It is
+// the cloud plugin's, and speakers know by it that the addresses are for them to steer.
+const ConditionRouted = prefix + "Routed"
+
 // Classes says which Services Herald serves.
 type Classes struct {
 	Names   []string // of spec.loadBalancerClass
@@ -55,7 +59,10 @@ func service(svc *corev1.Service, c Classes) snapshot.Service {
 		s.Named = s.Named || in.Hostname != ""
 	}
 	for _, c := range svc.Status.Conditions {
-		if strings.HasPrefix(c.Type, prefix) {
+		switch {
+		case c.Type == ConditionRouted:
+			s.Routed = svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil
+		case strings.HasPrefix(c.Type, prefix):
 			s.Conditions = append(s.Conditions, condition(c))
 			s.Ours = s.Ours || c.Type == markCondition && c.Status == "True"
 		}

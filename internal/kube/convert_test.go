@@ -88,6 +88,24 @@ func TestServiceCarriesWhatPlansNeed(t *testing.T) {
 	}
 }
 
+// The mark of a cloud's plugin is no business of the controller, which would clear it as
+// its own; it counts while the Service may have addresses.
+func TestTheMarkOfACloudsPlugin(t *testing.T) {
+	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To("herald-lb.io/hetzner")},
+		Status: corev1.ServiceStatus{Conditions: []metav1.Condition{{Type: ConditionRouted, Status: "False"}}}}
+	if s := service(svc, Classes{Default: true}); !s.Routed || !s.Steered() || s.Served || s.Ours || s.Conditions != nil {
+		t.Errorf("service() = %+v", s)
+	}
+	svc.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	if s := service(svc, Classes{}); s.Routed || s.Steered() {
+		t.Errorf("deleted: %+v", s)
+	}
+	svc.DeletionTimestamp, svc.Spec.Type = nil, corev1.ServiceTypeClusterIP
+	if s := service(svc, Classes{}); s.Routed || s.Steered() {
+		t.Errorf("of another type: %+v", s)
+	}
+}
+
 func TestRequestsThatCannotBeReadNameTheFieldAndTheRemedy(t *testing.T) {
 	for text, want := range map[string]string{
 		"192.0.2.300":             `"192.0.2.300" is no IP address; write one address of each family`,

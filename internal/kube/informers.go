@@ -80,6 +80,11 @@ func (i informers) list() []cache.SharedIndexInformer {
 func newInformers(c Clients, o Options) informers {
 	core := c.Core.CoreV1().RESTClient()
 	every := func(*metav1.ListOptions) {}
+	if o.Onlooker {
+		i := informers{nodes: informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode)}
+		i.steering(c, o)
+		return i
+	}
 	i := informers{
 		pools: informer(watch{c.Herald, "addresspools", "", every}, &v1alpha1.AddressPool{}, trim),
 		nodes: informer(watch{core, "nodes", "", every}, &corev1.Node{}, trimNode),
@@ -99,18 +104,23 @@ func newInformers(c Clients, o Options) informers {
 		_ = i.reports.SetWatchErrorHandlerWithContext(missing(o.Log, speakerStatuses+"."+v1alpha1.GroupVersion.Group))
 		return i
 	}
-	i.services = informer(watch{core, "services", "", func(l *metav1.ListOptions) {
+	// Of the namespace that Herald alone lives in.
+	i.secrets = informer(watch{core, "secrets", o.Namespace, every}, &corev1.Secret{}, trim)
+	i.steering(c, o)
+	return i
+}
+
+// steering adds what has to be known for steering: Services, endpoints, and who is alive.
+func (i *informers) steering(c Clients, o Options) {
+	i.services = informer(watch{c.Core.CoreV1().RESTClient(), "services", "", func(l *metav1.ListOptions) {
 		l.FieldSelector = steered(o).String()
 	}}, &corev1.Service{}, trimSteered)
 	i.slices = informer(watch{c.Core.DiscoveryV1().RESTClient(), "endpointslices", "", func(l *metav1.ListOptions) {
 		l.LabelSelector = "!" + corev1.IsHeadlessService // for those nobody steers
 	}}, &discoveryv1.EndpointSlice{}, sliceOf)
-	// Of the namespace that Herald alone lives in.
-	i.secrets = informer(watch{core, "secrets", o.Namespace, every}, &corev1.Secret{}, trim)
 	i.leases = informer(watch{c.Core.CoordinationV1().RESTClient(), "leases", o.Namespace, func(l *metav1.ListOptions) {
 		l.LabelSelector = labels.SelectorFromSet(labels.Set{labelComponent: componentSpeaker}).String()
 	}}, &coordinationv1.Lease{}, trim)
-	return i
 }
 
 // steered selects the Services that a speaker may have to steer.

@@ -306,10 +306,12 @@ func (p *peers) grace(now time.Time) {
 	}
 }
 
+// selfFresh is whether the own Lease was seen to change in time or, by who has none, that
+// of anybody.
 func (p *peers) selfFresh(now time.Time) bool {
 	for _, peer := range p.known {
-		if peer.speaker.Node == p.self {
-			return now.Sub(peer.seen) < peer.ttl/2
+		if (p.self == "" || peer.speaker.Node == p.self) && now.Sub(peer.seen) < peer.ttl/2 {
+			return true
 		}
 	}
 	return false

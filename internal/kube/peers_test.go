@@ -153,6 +153,26 @@ func TestWhoIsCutOffFromTheAPIJudgesNobody(t *testing.T) {
 	s.alive("n1 n2") // n3 has died meanwhile
 }
 
+// Who is no speaker goes by the Leases of all, and judges nobody when none is renewed: then
+// it is the API that is gone, or nobody is left anyway.
+func TestAnOnlookerGoesByTheLeasesOfAll(t *testing.T) {
+	s := &peersStory{t: t, p: newPeers(""), now: time.Unix(1000, 0)}
+	s.alive("")
+	s.renew("n1", "n2")
+	s.alive("n1 n2")
+	s.pass(3, "n2")
+	s.alive("n2")
+	s.lost("n1")
+	s.pass(2, "n1", "n2")
+	s.alive("n1 n2")
+	s.after(time.Minute)
+	s.alive("n1 n2")
+	s.renew("n1")
+	s.alive("n1 n2") // n2 has a whole Lease's time to be seen again
+	s.pass(3, "n1")
+	s.alive("n1")
+}
+
 // What a Lease says of when it was renewed is by the clock of its node, which may be
 // wrong, and may be set while it runs: that it says something else is what counts.
 func TestAClockThatDisagreesDoesNoHarm(t *testing.T) {

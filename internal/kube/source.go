@@ -26,6 +26,9 @@ type Options struct {
 	// speaker reads Nodes, EndpointSlices and the Leases of its peers as
 	// well; a controller reads Namespaces, and Services of every type.
 	Node string
+	// Onlooker is whether it is neither: it reads what a speaker does, and none of
+	// Herald's own kinds. Who is alive it knows by their Leases alone.
+	Onlooker bool
 	// ServiceProxy is whether the speaker stands in for kube-proxy: it reads
 	// all Services that have a cluster IP, not only those of type LoadBalancer.
 	ServiceProxy bool

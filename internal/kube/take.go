@@ -34,7 +34,7 @@ func (s *Source) take() snapshot.Snapshot {
 	s.dirty = clean()
 	s.mu.Unlock()
 
-	if d.pools && s.takePools() {
+	if d.pools && s.informers.pools != nil && s.takePools() {
 		d.nodes, d.all = true, true
 	}
 	if d.peers && s.informers.peers != nil {
@@ -83,7 +83,7 @@ func (s *Source) takeService(key string) {
 	next := service(svc, s.o.Classes)
 	next.Proxied = s.o.ServiceProxy && proxied(svc)
 	next.Told = told(s.rules, svc.Labels)
-	if (next.Served || next.Proxied) && s.informers.slices != nil {
+	if (next.Served || next.Routed || next.Proxied) && s.informers.slices != nil {
 		next.Endpoints = endpoints(s.slices.of(key))
 	}
 	if s.informers.namespaces != nil {

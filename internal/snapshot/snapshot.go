@@ -69,6 +69,10 @@ type Service struct {
 	// Ours is whether Herald has marked the Service: what stands in Ingress
 	// was put there by Herald, and Herald has to clear it in the end.
 	Ours bool
+	// Routed is whether a cloud's plugin has put there what stands in Ingress, and has the
+	// cloud route it to one node at a time: it is steered as what is Herald's, announced by
+	// nobody, and no business of the controller.
+	Routed bool
 
 	Families []ipam.Family // wanted, in the order of spec.ipFamilies
 	Require  bool          // all of Families or nothing (RequireDualStack)
@@ -121,6 +125,9 @@ type Service struct {
 	ClusterIPs  []netip.Addr // in the order of spec.clusterIPs; none of a headless Service
 	ExternalIPs []netip.Addr // sorted
 }
+
+// Steered is whether what stands in the status of s is for nodes to steer.
+func (s *Service) Steered() bool { return s.Served && s.Ours || s.Routed }
 
 // Addrs returns the addresses that stand in the status of s.
 func (s Service) Addrs() []netip.Addr {

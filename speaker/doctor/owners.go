@@ -47,7 +47,7 @@ func (f Facts) owners() []Finding {
 	of := map[netip.Addr]string{}
 	for _, svc := range f.Cluster.Services {
 		for _, in := range svc.Ingress {
-			if svc.Served && svc.Ours && in.Mode != "VIP" { // which kube-proxy has to take in itself
+			if svc.Steered() && in.Mode != "VIP" { // which kube-proxy has to take in itself
 				of[in.Addr] = svc.Key
 			}
 		}

@@ -22,7 +22,7 @@ type Port struct {
 func Plan(s snapshot.Snapshot, node string) []Port {
 	var want []Port
 	for _, svc := range s.Services {
-		ours := svc.Served && svc.Ours || svc.Proxied
+		ours := svc.Steered() || svc.Proxied
 		if !ours || !svc.Local || svc.HealthCheckPort == 0 {
 			continue
 		}

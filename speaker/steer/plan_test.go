@@ -70,6 +70,9 @@ func TestPlan(t *testing.T) {
 		pools    []config.Pool
 		want     []string
 	}{
+		{"what a cloud routes is steered as what Herald has assigned",
+			[]snapshot.Service{svc("ns/a", func(s *snapshot.Service) { s.Served, s.Ours, s.Routed = false, false, true }, ready("10.244.1.10", "n1"), ready("10.244.2.10", "n2"))}, nil,
+			[]string{"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", "add 192.0.2.1:80/tcp -> 10.244.2.10:8080 weight 1", "add address 192.0.2.1"}},
 		{"every endpoint is a destination, with SNAT, whichever node it is on",
 			[]snapshot.Service{svc("ns/a", nil, ready("10.244.1.10", "n1"), ready("10.244.2.10", "n2"))}, nil,
 			[]string{"add 192.0.2.1:80/tcp rr snat", "add 192.0.2.1:80/tcp -> 10.244.1.10:8080 weight 1", "add 192.0.2.1:80/tcp -> 10.244.2.10:8080 weight 1", "add address 192.0.2.1"}},

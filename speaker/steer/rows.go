@@ -26,7 +26,7 @@ type rows struct {
 func (r rows) plan(server func(Virtual, Server), dest func(Dest, int)) {
 	r.server, r.dest = server, dest
 	r.pool = config.Default()
-	if r.by == external && r.svc.Served {
+	if r.by == external && (r.svc.Served || r.svc.Routed) {
 		r.pool = r.config.PoolOf(r.virtual.Addr.Addr())
 	}
 	local := r.by == clusterIP && r.svc.InternalLocal || r.by != clusterIP && r.svc.Local
@@ -163,7 +163,7 @@ func (r rows) set(tier Tier, alike int) Server {
 // sources returns who may connect: loadBalancerSourceRanges hold where a
 // Service of type LoadBalancer is entered from outside.
 func (r rows) sources() Sources {
-	if r.by != external || !r.svc.Served {
+	if r.by != external || !r.svc.Served && !r.svc.Routed {
 		return ""
 	}
 	return SourcesOf(r.svc.Sources, r.six())

@@ -247,7 +247,7 @@ func (t *tracer) unknown() error {
 			continue
 		case given && svc.Closed:
 			return fmt.Errorf("%s is of %s, which is open to nobody: who may connect to it cannot be read", addr, svc.Key)
-		case given && !(svc.Served && svc.Ours), !given && !svc.Proxied:
+		case given && !svc.Steered(), !given && !svc.Proxied:
 			return fmt.Errorf("%s is of %s, but not by Herald", addr, svc.Key)
 		case given && t.s.Config.PoolOf(addr).Steer != config.SteerIPVS:
 			return fmt.Errorf("%s is of %s, but its pool %s leaves steering to kube-proxy", addr, svc.Key, t.s.Config.PoolOf(addr).Name)

@@ -90,7 +90,7 @@ func entrances(svc *snapshot.Service, w *world, enter func(Virtual, snapshot.Por
 			}
 		}
 	}
-	if svc.Served && svc.Ours && !svc.Closed {
+	if svc.Steered() && !svc.Closed {
 		for _, in := range svc.Ingress {
 			if w.config.PoolOf(in.Addr).Steer == config.SteerIPVS {
 				at(in.Addr, external)

@@ -82,7 +82,7 @@ func tunnels(own []doctor.Addr, c doctor.Cluster, six bool) (self netip.Addr, ot
 func steered(c doctor.Cluster, six bool) netip.Addr {
 	for _, svc := range c.Services {
 		for _, in := range svc.Ingress {
-			if svc.Served && svc.Ours && in.Mode != "VIP" && in.Addr.Is6() == six {
+			if svc.Steered() && in.Mode != "VIP" && in.Addr.Is6() == six {
 				return in.Addr
 			}
 		}
