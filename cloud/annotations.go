@@ -34,9 +34,19 @@ type Asked struct {
 	IdleTimeout                     time.Duration
 	Address, Adopt, AdoptFrom       string
 	Deletion                        Policy
+	ServeWith                       ServeWith
 	AllowRecreate, AllowUnenforced  bool
 	DryRun                          bool
 }
+
+// ServeWith is with what a cloud serves a Service.
+type ServeWith string
+
+// What a Service may be served with. The default is a load balancer.
+const (
+	WithLoadBalancer ServeWith = "load-balancer" // that sends to the nodes
+	WithFloatingIP   ServeWith = "floating-ip"   // an address, routed to the node that steers
+)
 
 // AskedHealth is what annotations say of health checks; zero for nothing.
 type AskedHealth struct {
@@ -57,6 +67,7 @@ var setters = map[string]setter{
 	"location":                       text(func(a *Asked) *string { return &a.Location }),
 	"network":                        text(func(a *Asked) *string { return &a.Network }),
 	"subnet":                         text(func(a *Asked) *string { return &a.Subnet }),
+	"serve-with":                     oneOf(func(a *Asked) *ServeWith { return &a.ServeWith }, WithLoadBalancer, WithFloatingIP),
 	"hostname":                       hostname,
 	"name":                           text(func(a *Asked) *string { return &a.Name }),
 	"address":                        text(func(a *Asked) *string { return &a.Address }),

@@ -40,6 +40,9 @@ type Config struct {
 	// Compat reads the annotations of hcloud-cloud-controller-manager and of OpenStack's
 	// on Services as well as Herald's, which win.
 	Compat bool `json:"compatAnnotations,omitempty"`
+	// Namespace is where Herald's speakers have their Leases: by these it is known to which
+	// nodes addresses can be routed.
+	Namespace string `json:"namespace,omitempty"`
 	// OpenStack is read by the driver of that name only.
 	OpenStack OpenStackConfig `json:"openstack,omitempty"`
 }
@@ -52,6 +55,8 @@ type Defaults struct {
 	Subnet       string `json:"subnet,omitempty"`
 	UsePrivateIP bool   `json:"usePrivateIP,omitempty"`
 	Algorithm    string `json:"algorithm,omitempty"`
+	// ServeWith is load-balancer, which is what it is if it is empty, or floating-ip.
+	ServeWith ServeWith `json:"serveWith,omitempty"`
 }
 
 // HealthMode is how targets of Services with externalTrafficPolicy Cluster are
@@ -109,6 +114,7 @@ type GCConfig struct {
 // Limits bound the bill. Zero and empty are no limit.
 type Limits struct {
 	MaxLoadBalancers  int      `json:"maxLoadBalancers,omitempty"`
+	MaxAddresses      int      `json:"maxAddresses,omitempty"`
 	MaxMonthlyCost    float64  `json:"maxMonthlyCost,omitempty"` // in the cloud's currency, net
 	AllowedNamespaces []string `json:"allowedNamespaces,omitempty"`
 }
@@ -152,6 +158,8 @@ func defaultConfig() Config {
 		Budget: BudgetConfig{RequestsPerHour: 3000, ReserveForFailover: 25},
 		Drift:  DriftConfig{Interval: metav1.Duration{Duration: 5 * time.Minute}},
 		GC:     GCConfig{Mode: GCReport, Grace: metav1.Duration{Duration: time.Hour}, MaxPerRun: 3},
+
+		Namespace: "herald-system",
 	}
 }
 
@@ -175,7 +183,9 @@ func (c Config) check(provider string) error {
 	wrong(!oneOf(string(c.GC.Mode), "report", "delete"), "gc.mode %q: use report or delete", c.GC.Mode)
 	wrong(c.GC.Grace.Duration < time.Minute, "gc.grace %s: use 1m or more", c.GC.Grace.Duration)
 	wrong(c.GC.MaxPerRun < 1, "gc.maxPerRun %d: use 1 or more", c.GC.MaxPerRun)
-	wrong(c.Limits.MaxLoadBalancers < 0 || c.Limits.MaxMonthlyCost < 0, "limits are not negative")
+	wrong(!oneOf(string(c.Defaults.ServeWith), "", "load-balancer", "floating-ip"), "defaults.serveWith %q: use load-balancer or floating-ip", c.Defaults.ServeWith)
+	wrong(c.Namespace == "", "namespace is empty: name the one of Herald's speakers")
+	wrong(c.Limits.MaxLoadBalancers < 0 || c.Limits.MaxAddresses < 0 || c.Limits.MaxMonthlyCost < 0, "limits are not negative")
 	return errors.Join(errs...)
 }
 

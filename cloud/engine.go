@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,11 +27,14 @@ type Engine struct {
 	Log   *slog.Logger
 	Count *Metrics // may be nil
 
-	locks   locks
-	seen    snapshot
-	making  making
-	said    said
-	orphans orphans
+	locks  locks
+	seen   snapshot
+	book   book
+	making making
+	// reserving keeps those apart that reserve an address.
+	reserving sync.Mutex
+	said      said
+	orphans   orphans
 }
 
 // Tell tells people something about a Service, as an Event.
@@ -95,12 +99,20 @@ func (e *Engine) serve(ctx context.Context, svc *corev1.Service, nodes []*corev1
 		return nil, ErrElsewhere
 	}
 	e.warnOfPorts(svc, w.Problems)
+	if w.Floating {
+		return e.serveAddresses(ctx, svc, w, may)
+	}
 	if w.Spec.Targets, err = e.targets(ctx, svc, w, nodes); err != nil {
 		return nil, err
 	}
 	f, err := e.settle(ctx, svc, w, may)
 	if f == nil || err != nil && !Is(err, Unsafe) {
 		return nil, err
+	}
+	if may && can.Addresses && laneOf(ctx) == Drifting {
+		if err := e.leaveAddresses(ctx, svc, w, nil); err != nil {
+			return nil, err
+		}
 	}
 	st := BuildStatus(svc, w, *f, can.Delivery)
 	if st == nil && err == nil {
@@ -179,7 +191,7 @@ func (e *Engine) plan(w Wanted, f *Found, may bool) (plan Plan, why, err error) 
 // Exists is whether there is anything in the cloud that is a Service's, and what its
 // status may say.
 func (e *Engine) Exists(ctx context.Context, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
-	found, err := e.Driver.Find(WithLane(ctx, Deletion), e.owner(svc))
+	found, err := e.all(WithLane(ctx, Deletion), e.owner(svc))
 	if err != nil || len(found) == 0 {
 		return nil, false, err
 	}
@@ -206,12 +218,16 @@ func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
 	if err != nil {
 		return err
 	}
+	e.book.leave(svc.UID)
+	look := e.all
 	for range rounds {
-		found, err := e.Driver.Find(ctx, e.owner(svc))
+		found, err := look(ctx, e.owner(svc))
 		if err != nil {
 			return err
 		}
-		e.seen.put(e.owner(svc), found)
+		if !slices.ContainsFunc(found, func(f Found) bool { return f.Kind == Address }) {
+			look = e.balancers // nobody reserves an address meanwhile
+		}
 		plan := e.removal(svc, found, asked.Deletion)
 		if len(plan) == 0 && !slices.ContainsFunc(found, func(f Found) bool { return f.State == Deleting }) {
 			return nil

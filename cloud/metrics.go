@@ -1,6 +1,10 @@
 package cloud
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics are what Prometheus is told of a cloud. A nil one counts nothing.
 type Metrics struct {
@@ -10,6 +14,7 @@ type Metrics struct {
 	orphans  prometheus.Gauge
 	repairs  prometheus.Counter
 	cost     prometheus.Gauge
+	failover prometheus.Histogram
 }
 
 // NewMetrics registers the metrics of one cloud.
@@ -26,7 +31,10 @@ func NewMetrics(r prometheus.Registerer, provider string) *Metrics {
 		repairs:  prometheus.NewCounter(prometheus.CounterOpts{Name: "herald_cloud_drift_repairs_total", Help: "Load balancers that were changed by others, and changed back.", ConstLabels: labels}),
 		cost:     gauge("herald_cloud_monthly_cost", "What this cluster's resources cost in a month, net, in the cloud's currency."),
 	}
-	r.MustRegister(m.requests, m.budget, m.managed, m.orphans, m.repairs, m.cost)
+	m.failover = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "herald_cloud_failover_seconds", ConstLabels: labels,
+		Help:    "How long addresses were routed to a machine that did not serve them, from when that was known.",
+		Buckets: []float64{.1, .25, .5, 1, 2, 5, 10, 30, 60, 300}})
+	r.MustRegister(m.requests, m.budget, m.managed, m.orphans, m.repairs, m.cost, m.failover)
 	return m
 }
 
@@ -40,6 +48,13 @@ func (m *Metrics) Called(op, code string, l Lane) {
 func (m *Metrics) repaired() {
 	if m != nil {
 		m.repairs.Inc()
+	}
+}
+
+// moved counts an address that was routed to another machine.
+func (m *Metrics) moved(took time.Duration, dark bool) {
+	if m != nil && dark {
+		m.failover.Observe(took.Seconds())
 	}
 }
 

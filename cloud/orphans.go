@@ -29,6 +29,17 @@ func (e *Engine) Audit(ctx context.Context, services []*corev1.Service, left int
 	if err != nil {
 		return err
 	}
+	if d := e.addresses(ctx); d != nil {
+		all, err := e.book.list(ctx, d, e.Cluster, fresh)
+		if err != nil {
+			return err
+		}
+		for _, a := range all {
+			if a.Owner.Cluster == e.Cluster {
+				list = append(list, a.Found)
+			}
+		}
+	}
 	wanted := map[types.UID]bool{}
 	for _, svc := range services {
 		if Holds(svc) {

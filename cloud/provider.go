@@ -50,18 +50,26 @@ type TargetLimiter interface {
 	MaxTargets(want LBSpec, found *Found) int
 }
 
-// An AddressDriver reserves addresses in one cloud, and has them routed to machines.
-// All methods may be called at once, and repeated.
+// An AddressDriver is a Driver whose cloud routes addresses to machines, one at a time,
+// if its Capabilities say so. Its Find and List are of load balancers only; PlanRemoval,
+// Apply and Poll are for addresses as well. All methods may be called at once, and
+// repeated.
 type AddressDriver interface {
 	// FindAddresses returns all addresses that bear the marks of a Service, from the API.
 	FindAddresses(ctx context.Context, o Owner) ([]FoundAddress, error)
 	// ListAddresses returns all that bear the marks of a cluster, or an error.
 	ListAddresses(ctx context.Context, cluster string) ([]FoundAddress, error)
+	// LookupAddress returns an address by its ID, its name or as text, whosever it is. An
+	// error of class NotFound says that there is none.
+	LookupAddress(ctx context.Context, ref string) (FoundAddress, error)
+	// AddressPrice is what an address would cost in a month, net; zero where the cloud has
+	// no prices.
+	AddressPrice(ctx context.Context, spec AddressSpec) (Money, error)
 	// Reserve makes an address, or returns the one that was made before.
 	Reserve(ctx context.Context, spec AddressSpec) (FoundAddress, error)
-	// Assign has an address routed to a machine, wherever it was before.
-	Assign(ctx context.Context, id string, to Instance) (Pending, error)
-	// Release gives an address back. It takes it from its machine first, and waits for
-	// that as long as ctx lasts. That there is none is no error.
-	Release(ctx context.Context, id string) error
+	// Routable is whether addresses can be routed to a machine. It calls nobody.
+	Routable(Instance) bool
+	// Assign has an address routed to a machine, wherever it was before: one call that
+	// changes something, if the cloud does not ask for more.
+	Assign(ctx context.Context, a FoundAddress, to Instance) (Pending, error)
 }

@@ -21,4 +21,7 @@ const (
 	ReasonNodePort          = "NodePortRequired"
 	ReasonDryRun            = "DryRun"
 	ReasonDuplicate         = "DuplicateRemoved"
+	ReasonReserved          = "AddressReserved"
+	ReasonMoved             = "AddressMoved"
+	ReasonNotMoved          = "AddressNotMoved"
 )

@@ -24,6 +24,9 @@ type Wanted struct {
 	Spec     LBSpec // without Targets, which the cloud has to be asked for
 	Asked    Asked
 	Problems []PortProblem
+	// Floating is whether it is to be served with addresses that are routed to a node, and
+	// no load balancer.
+	Floating bool
 	// Open is whether traffic that loadBalancerSourceRanges forbids would get through.
 	// Then nothing may be exposed that is not already.
 	Open error
@@ -47,6 +50,11 @@ func BuildSpec(svc *corev1.Service, owner Owner, c Config, can Capabilities) (Wa
 		Algorithm:   cmp.Or(a.Algorithm, c.Defaults.Algorithm),
 		IdleTimeout: a.IdleTimeout, Address: a.Address, AllowRecreate: a.AllowRecreate,
 	}}
+	if w.Floating = floating(a, c); w.Floating {
+		if can, err = steered(a, can); err != nil {
+			return Wanted{}, err
+		}
+	}
 	if w.Spec.Families, err = families(svc, a, can); err != nil {
 		return Wanted{}, err
 	}
@@ -58,6 +66,28 @@ func BuildSpec(svc *corev1.Service, owner Owner, c Config, can Capabilities) (Wa
 	}
 	w.Spec.SourceRanges, w.Open, err = sourceRanges(svc, a, can)
 	return w, err
+}
+
+func floating(a Asked, c Config) bool {
+	return cmp.Or(a.ServeWith, c.Defaults.ServeWith) == WithFloatingIP
+}
+
+// steered is what can be had of a cloud's address: all that a node can do which steers.
+func steered(a Asked, can Capabilities) (Capabilities, error) {
+	switch {
+	case !can.Addresses:
+		return can, Refuse(ReasonInvalidAnnotation, "annotation %sserve-with: this cloud routes no addresses to nodes: use load-balancer", Prefix)
+	case a.Proxy != ProxyNone:
+		return can, Refuse(ReasonInvalidAnnotation, "annotation %sproxy-protocol: with a floating IP backends see the client itself: remove it", Prefix)
+	case a.IPMode == corev1.LoadBalancerIPModeVIP:
+		return can, Refuse(ReasonInvalidAnnotation, "annotation %sip-mode: VIP: what is sent to a floating IP Herald's speakers steer, and kube-proxy is to leave it alone: remove it", Prefix)
+	case a.Adopt != "" || a.AdoptFrom != "":
+		return can, Refuse(ReasonInvalidAnnotation, "annotations %sadopt and %sadopt-from are for load balancers: name a floating IP in %saddress", Prefix, Prefix, Prefix)
+	}
+	return Capabilities{
+		Protocols: []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}, Families: can.Families,
+		SourceRanges: true, HTTPHealthCheck: true, Addresses: true, Delivery: ToVIP,
+	}, nil
 }
 
 // asked reads annotations; those of other controllers as well if that is configured.

@@ -197,6 +197,7 @@ type Capabilities struct {
 	ProxyProtocol   bool
 	HTTPHealthCheck bool
 	Retains         bool // can mark what is to be kept (PolicyRetain)
+	Addresses       bool // can be reserved, and routed to a machine: its driver is an AddressDriver
 	Delivery        Delivery
 }
 

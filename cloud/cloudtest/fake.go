@@ -30,6 +30,7 @@ type Fake struct {
 
 	mu            sync.Mutex
 	lbs           map[string]*lb
+	addrs         map[string]*cloud.FoundAddress
 	next          int
 	reads, writes int
 	pending       map[string]time.Time
@@ -48,9 +49,9 @@ func NewFake() *Fake {
 	return &Fake{
 		Can: cloud.Capabilities{
 			Protocols: []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP}, Families: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
-			ProxyProtocol: true, HTTPHealthCheck: true, Retains: true, Delivery: cloud.ToNodePort,
+			ProxyProtocol: true, HTTPHealthCheck: true, Retains: true, Addresses: true, Delivery: cloud.ToNodePort,
 		},
-		lbs: map[string]*lb{}, pending: map[string]time.Time{},
+		lbs: map[string]*lb{}, addrs: map[string]*cloud.FoundAddress{}, pending: map[string]time.Time{},
 	}
 }
 
@@ -211,6 +212,9 @@ type mark struct {
 func (f *Fake) PlanRemoval(found cloud.Found, p cloud.Policy) cloud.Plan {
 	switch p {
 	case cloud.PolicyDelete:
+		if found.Kind == cloud.Address {
+			return cloud.Plan{{Order: cloud.Unassign, Kind: "unassign", ID: found.ID}, {Order: cloud.Remove, Kind: "delete", ID: found.ID}}
+		}
 		return cloud.Plan{{Order: cloud.Remove, Kind: "delete", ID: found.ID}}
 	case cloud.PolicyRelease:
 		return cloud.Plan{{Order: cloud.Mark, Kind: "release", ID: found.ID, Payload: mark{}}}
@@ -247,10 +251,15 @@ func (f *Fake) change(s cloud.Step) (cloud.Pending, error) {
 				return cloud.Pending{}, &cloud.Error{Class: cloud.Conflict, Text: "name " + l.Name + " is taken"}
 			}
 		}
-		return f.busy(f.add(want.Owner.ResourceName(), want.Owner, want)), nil
+		return f.busy(f.add(want.Owner.ResourceName(), want.Owner, want).ID), nil
+	}
+	if a, ok := f.addrs[s.ID]; ok {
+		return f.changeAddress(a, s)
 	}
 	l, ok := f.lbs[s.ID]
 	switch {
+	case !ok && s.Order == cloud.Unassign:
+		return cloud.Pending{}, nil
 	case !ok && s.Order == cloud.Remove:
 		return cloud.Pending{}, nil
 	case !ok:
@@ -263,7 +272,7 @@ func (f *Fake) change(s cloud.Step) (cloud.Pending, error) {
 		return cloud.Pending{}, nil
 	}
 	l.change(s)
-	return f.busy(l), nil
+	return f.busy(l.ID), nil
 }
 
 func (l *lb) change(s cloud.Step) {
@@ -286,13 +295,13 @@ func (l *lb) change(s cloud.Step) {
 	l.Retained = l.Retained || s.Kind == "retain"
 }
 
-// busy has a load balancer be busy for as long as it was said.
-func (f *Fake) busy(l *lb) cloud.Pending {
+// busy has a resource be busy for as long as it was said.
+func (f *Fake) busy(id string) cloud.Pending {
 	if f.Busy == 0 {
 		return cloud.Pending{}
 	}
-	f.pending[l.ID] = time.Now().Add(f.Busy)
-	return cloud.Pending{ID: l.ID, Resource: l.ID}
+	f.pending[id] = time.Now().Add(f.Busy)
+	return cloud.Pending{ID: id, Resource: id}
 }
 
 // Poll implements cloud.Driver.

@@ -32,6 +32,12 @@ type Lab struct {
 	Add  func(name string) (id string)
 	Drop func(id string)
 	Poke func(id string)
+	// Addresses are those that there are, whosever they are; AddAddress reserves one as
+	// somebody else would, Reroute has one be routed to a machine as people do. They are nil
+	// where there are none.
+	Addresses  func() []cloud.FoundAddress
+	AddAddress func(name string) cloud.FoundAddress
+	Reroute    func(id string, to cloud.Instance)
 	// Node makes the i-th node, one that the cloud knows.
 	Node func(i int) *corev1.Node
 }
@@ -48,6 +54,7 @@ func FakeLab(*testing.T) *Lab {
 		Poke: func(id string) {
 			f.Edit(id, func(_ *cloud.Found, s *cloud.LBSpec) { s.Targets = nil })
 		},
+		Addresses: f.Addresses, AddAddress: f.AddAddress, Reroute: f.Reroute,
 		Node: func(i int) *corev1.Node { return Node(fmt.Sprintf("n%d", i), fmt.Sprintf("10.0.0.%d", i)) },
 	}
 }
@@ -83,11 +90,13 @@ type World struct {
 	mu     sync.Mutex
 	live   map[string]*corev1.Service
 	Events []string // reason and text
+
+	machines map[int]cloud.Target // of nodes, as the driver has said it once
 }
 
 // NewWorld makes a world of a lab.
 func NewWorld(lab *Lab) *World {
-	w := &World{Lab: lab, live: map[string]*corev1.Service{}}
+	w := &World{Lab: lab, live: map[string]*corev1.Service{}, machines: map[int]cloud.Target{}}
 	w.Restart()
 	return w
 }

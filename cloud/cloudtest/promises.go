@@ -37,6 +37,14 @@ func Promises(t *testing.T, run func(t *testing.T, promise func(*testing.T, *Wor
 		{"an update makes nothing (A6)", (*World).updateMakesNothing},
 		{"a dry run calls nothing that changes anything (O10, C10)", (*World).dryRun},
 		{"killed before or after any call, and exactly one (O7)", (*World).crashes},
+		{"an address of each family, and none without (C12)", (*World).reservesAndReleases},
+		{"an address that somebody else has reserved is used, and kept (O6)", (*World).borrows},
+		{"from a load balancer to addresses, and back", (*World).changesOver},
+		{"no more addresses than the limits allow (O9)", (*World).limitsAddresses},
+		{"addresses go where they are served, by one call each (C12)", (*World).failsOver},
+		{"an address moved by hand is moved back", (*World).movesBack},
+		{"an address is tried again that could not be moved", (*World).triesAgain},
+		{"killed before or after any call of an address, and exactly one (O7)", (*World).addressCrashes},
 	}
 	for _, p := range promises {
 		t.Run(p.name, func(t *testing.T) { run(t, func(t *testing.T, w *World) { p.hold(w, t) }) })

@@ -1,10 +1,12 @@
 package hetzner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -89,6 +91,57 @@ func foundAddress(ip *hcloud.FloatingIP, c *catalogue) cloud.FoundAddress {
 	return f
 }
 
+// LookupAddress implements [cloud.AddressDriver].
+func (d *Driver) LookupAddress(ctx context.Context, ref string) (cloud.FoundAddress, error) {
+	c, err := d.known(ctx)
+	if err != nil {
+		return cloud.FoundAddress{}, err
+	}
+	ip, resp, err := d.api.FloatingIP.Get(ctx, ref)
+	if addr, bad := netip.ParseAddr(ref); bad == nil {
+		ip, resp, err = d.byText(ctx, addr)
+	}
+	switch {
+	case err != nil:
+		return cloud.FoundAddress{}, wrap(resp, err, "looking up address %s", ref)
+	case ip == nil:
+		return cloud.FoundAddress{}, &cloud.Error{Class: cloud.NotFound, Text: "there is no address " + ref}
+	}
+	return foundAddress(ip, c), nil
+}
+
+// byText looks for an address among all: the API does not ask for one by what it is.
+func (d *Driver) byText(ctx context.Context, addr netip.Addr) (*hcloud.FloatingIP, *hcloud.Response, error) {
+	ips, err := pages("floating IPs", func(ip *hcloud.FloatingIP) int64 { return ip.ID },
+		func(o hcloud.ListOpts) ([]*hcloud.FloatingIP, *hcloud.Response, error) {
+			return d.api.FloatingIP.List(ctx, hcloud.FloatingIPListOpts{ListOpts: o})
+		})
+	i := slices.IndexFunc(ips, func(ip *hcloud.FloatingIP) bool {
+		a, ok := netip.AddrFromSlice(ip.IP)
+		return ok && (a.Unmap() == addr || a.Is6() && !a.Is4In6() && first64(a) == first64(addr))
+	})
+	if i < 0 {
+		return nil, nil, err
+	}
+	return ips[i], nil, nil
+}
+
+// AddressPrice implements [cloud.AddressDriver].
+func (d *Driver) AddressPrice(ctx context.Context, spec cloud.AddressSpec) (cloud.Money, error) {
+	c, err := d.known(ctx)
+	if err != nil {
+		return cloud.Money{}, err
+	}
+	return cloud.Money{Milli: c.floating[string(floatingType(spec.Family))+cmp.Or(spec.Location, d.defaults.Location)], Currency: c.currency}, nil
+}
+
+func floatingType(f corev1.IPFamily) hcloud.FloatingIPType {
+	if f == corev1.IPv6Protocol {
+		return hcloud.FloatingIPTypeIPv6
+	}
+	return hcloud.FloatingIPTypeIPv4
+}
+
 // Reserve implements [cloud.AddressDriver]. A Service has one address of a family; if
 // it is there already, that is it.
 func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.FoundAddress, error) {
@@ -128,10 +181,7 @@ func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.Fou
 // addressOpts makes the name tell the families apart; one that is asked for twice is
 // refused by the API, so that nobody pays for two.
 func addressOpts(spec cloud.AddressSpec) hcloud.FloatingIPCreateOpts {
-	family := hcloud.FloatingIPTypeIPv4
-	if spec.Family == corev1.IPv6Protocol {
-		family = hcloud.FloatingIPTypeIPv6
-	}
+	family := floatingType(spec.Family)
 	m := marks{owner: spec.Owner, title: spec.Title}
 	labels := m.labels()
 	labels[labelFamily] = string(family)
@@ -147,8 +197,8 @@ func addressOpts(spec cloud.AddressSpec) hcloud.FloatingIPCreateOpts {
 // Assign implements [cloud.AddressDriver]. An address moves by one call. The API's
 // document has an error for one that is assigned; then it is looked at, and taken
 // away first if it is not where it should be.
-func (d *Driver) Assign(ctx context.Context, ref string, to cloud.Instance) (cloud.Pending, error) {
-	id, server, err := addressAndServer(ref, to)
+func (d *Driver) Assign(ctx context.Context, a cloud.FoundAddress, to cloud.Instance) (cloud.Pending, error) {
+	id, server, err := addressAndServer(a.ID, to)
 	if err != nil {
 		return cloud.Pending{}, err
 	}
@@ -177,6 +227,12 @@ func (d *Driver) Assign(ctx context.Context, ref string, to cloud.Instance) (clo
 	}
 }
 
+// Routable implements [cloud.AddressDriver]: robots are no cloud servers.
+func (d *Driver) Routable(to cloud.Instance) bool {
+	_, err := strconv.ParseInt(to.ID, 10, 64)
+	return err == nil
+}
+
 func addressAndServer(ref string, to cloud.Instance) (id, server int64, err error) {
 	id, errID := strconv.ParseInt(ref, 10, 64)
 	server, errServer := strconv.ParseInt(to.ID, 10, 64)
@@ -196,29 +252,6 @@ func (d *Driver) address(ctx context.Context, id int64) (*hcloud.FloatingIP, err
 		return nil, &cloud.Error{Class: cloud.NotFound, Text: fmt.Sprintf("there is no address %d", id)}
 	}
 	return ip, nil
-}
-
-// Release implements [cloud.AddressDriver]. An address has to be unassigned before it
-// is deleted.
-func (d *Driver) Release(ctx context.Context, ref string) error {
-	id, err := strconv.ParseInt(ref, 10, 64)
-	if err != nil {
-		return cloud.Refuse("", "%q is no ID of an address", ref)
-	}
-	ip, err := d.address(ctx, id)
-	switch {
-	case cloud.Is(err, cloud.NotFound):
-		return nil
-	case err != nil:
-		return err
-	case ip.Protection.Delete:
-		return &cloud.Error{Class: cloud.Unsafe, Reason: cloud.ReasonProtected, Text: fmt.Sprintf("address %s is protected against being deleted", ip.Name)}
-	case ip.Server != nil:
-		if err := d.unassignAndWait(ctx, id); err != nil {
-			return err
-		}
-	}
-	return d.deleteAddress(ctx, id)
 }
 
 func (d *Driver) deleteAddress(ctx context.Context, id int64) error {

@@ -27,7 +27,7 @@ func (w *world) reserve(family corev1.IPFamily) cloud.FoundAddress {
 
 func (w *world) assign(id string, node int) error {
 	w.t.Helper()
-	p, err := w.driver.Assign(w.t.Context(), id, cloud.Instance{ID: fmt.Sprint(w.nodes[node])})
+	p, err := w.driver.Assign(w.t.Context(), cloud.FoundAddress{Found: cloud.Found{ID: id}}, cloud.Instance{ID: fmt.Sprint(w.nodes[node])})
 	if err != nil {
 		return w.hear(err)
 	}
@@ -85,11 +85,19 @@ func TestAddress(t *testing.T) {
 				t.Errorf("listed %+v (%v)", all, err)
 			}
 			for _, f := range found {
-				if err := w.driver.Release(t.Context(), f.ID); err != nil {
-					t.Error(w.hear(err))
+				for _, ref := range []string{f.ID, f.Name, f.Addrs[0].String()} {
+					if got, err := w.driver.LookupAddress(t.Context(), ref); err != nil || got.ID != f.ID {
+						t.Errorf("%s is %+v (%v)", ref, got, err)
+					}
 				}
-				if err := w.driver.Release(t.Context(), f.ID); err != nil {
-					t.Errorf("again: %v", w.hear(err))
+				plan := w.driver.PlanRemoval(f.Found, cloud.PolicyDelete)
+				for range 2 {
+					if err := w.do(plan); err != nil {
+						t.Error(err)
+					}
+				}
+				if _, err := w.driver.LookupAddress(t.Context(), f.Addrs[0].String()); !cloud.Is(err, cloud.NotFound) {
+					t.Errorf("looking for what is gone: %v", w.hear(err))
 				}
 			}
 			if n := len(w.FloatingIPs()); n != 0 || w.MonthlyRate(sim.FloatingIP) != 0 {
@@ -120,7 +128,7 @@ func TestAddressLinesBreak(t *testing.T) {
 			if n := len(w.FloatingIPs()); n != 1 {
 				t.Errorf("broken at %d: there are %d", at, n)
 			}
-			w.repeat(func() error { return w.hear(w.driver.Release(t.Context(), f.ID)) })
+			w.repeat(func() error { return w.do(w.driver.PlanRemoval(f.Found, cloud.PolicyDelete)) })
 			if n := len(w.FloatingIPs()); n != 0 {
 				t.Errorf("broken at %d: %d are left", at, n)
 			}
@@ -138,14 +146,13 @@ func TestAddressOfOthers(t *testing.T) {
 	if !cloud.Is(w.hear(err), cloud.Conflict) {
 		t.Errorf("it says %v", err)
 	}
-	w.EditFloatingIP(id, func(ip *schema.FloatingIP) { ip.Protection.Delete = true })
-	if err := w.driver.Release(t.Context(), f.ID); !cloud.Is(w.hear(err), cloud.Unsafe) {
+	if _, err := w.driver.Assign(t.Context(), f, cloud.Instance{ID: "hrobot://5"}); !cloud.Is(w.hear(err), cloud.Terminal) {
 		t.Errorf("it says %v", err)
 	}
-	if _, err := w.driver.Assign(t.Context(), f.ID, cloud.Instance{ID: "hrobot://5"}); !cloud.Is(w.hear(err), cloud.Terminal) {
-		t.Errorf("it says %v", err)
+	if w.driver.Routable(cloud.Instance{ID: "hrobot://5"}) || !w.driver.Routable(cloud.Instance{ID: fmt.Sprint(w.nodes[0])}) {
+		t.Error("addresses are routed to cloud servers, and to nothing else")
 	}
-	if _, err := w.driver.Assign(t.Context(), "4711", cloud.Instance{ID: fmt.Sprint(w.nodes[0])}); !cloud.Is(w.hear(err), cloud.NotFound) {
+	if _, err := w.driver.Assign(t.Context(), cloud.FoundAddress{Found: cloud.Found{ID: "4711"}}, cloud.Instance{ID: fmt.Sprint(w.nodes[0])}); !cloud.Is(w.hear(err), cloud.NotFound) {
 		t.Errorf("it says %v", err)
 	}
 }

@@ -93,7 +93,7 @@ func (d *Driver) Capabilities(context.Context) (cloud.Capabilities, error) {
 		Protocols:       []corev1.Protocol{corev1.ProtocolTCP},
 		Families:        []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
 		ProxyProtocol:   true,
-		HTTPHealthCheck: true, Retains: true,
+		HTTPHealthCheck: true, Retains: true, Addresses: true,
 		Delivery: cloud.ToNodePort,
 	}, nil
 }

@@ -97,6 +97,20 @@ func lab(t *testing.T) *cloudtest.Lab {
 		Poke: func(id string) {
 			c.EditLoadBalancer(number(id), func(lb *schema.LoadBalancer) { lb.Targets = lb.Targets[1:] })
 		},
+		Addresses: func() (all []cloud.FoundAddress) {
+			for _, ip := range c.FloatingIPs() {
+				a := foundAddress(hcloud.FloatingIPFromSchema(ip), shop)
+				if a.Owner.UID != "" {
+					a.Owner.Cluster = cloudtest.Cluster
+				}
+				all = append(all, a)
+			}
+			return all
+		},
+		AddAddress: func(name string) cloud.FoundAddress { return addressByHand(t, c, driver, name) },
+		Reroute: func(id string, to cloud.Instance) {
+			c.MoveFloatingIP(number(id), number(to.ID))
+		},
 		Node: func(i int) *corev1.Node {
 			return kubeNode(fmt.Sprint("n", i), fmt.Sprint(serverPrefix, servers[i-1]), "")
 		},
@@ -119,4 +133,14 @@ func addByHand(t *testing.T, c *sim.Cloud, d *Driver, name string) string {
 	time.Sleep(time.Minute)
 	c.LoadBalancers() // its action ends
 	return strconv.FormatInt(made.LoadBalancer.ID, 10)
+}
+
+func addressByHand(t *testing.T, c *sim.Cloud, d *Driver, name string) cloud.FoundAddress {
+	t.Helper()
+	made, _, err := d.api.FloatingIP.Create(context.Background(), hcloud.FloatingIPCreateOpts{Name: &name,
+		Type: hcloud.FloatingIPTypeIPv4, HomeLocation: &hcloud.Location{Name: "fsn1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return foundAddress(made.FloatingIP, shop)
 }

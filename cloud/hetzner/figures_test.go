@@ -55,6 +55,6 @@ func TestFiguresOfTheEngine(t *testing.T) {
 		figure("cold start with 120 Services", 4, 0, func() { serveAll(3) }) // three pages, and the machines
 		time.Sleep(time.Minute)
 		figure("a node more, 120 Services", 120*5, 120, func() { serveAll(4) })
-		figure("delete", 5, 1, func() { w.End(t, svc(1)) })
+		figure("delete", 6, 1, func() { w.End(t, svc(1)) })
 	})
 }

@@ -7,64 +7,110 @@ import (
 	"net/netip"
 	"net/url"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/herald-lb/herald/cloud"
 )
 
-// A Reserved is an address that goes to one instance at a time.
-type Reserved struct {
-	ID        string
-	Addr      netip.Addr // that clients use; zero while it is being reserved
-	Delivered netip.Addr // that the instance sees as the destination
-	Instance  string     // that packets go to; empty for none
-}
+var _ cloud.AddressDriver = (*Driver)(nil)
 
-// ReservedOf returns what a Found of Kind Address says.
-func ReservedOf(f cloud.Found) (Reserved, bool) {
-	a, ok := f.Raw.(address)
-	return a.reserved(), ok
-}
-
-func (a address) reserved() Reserved {
-	addr, _ := netip.ParseAddr(a.Address) // checked, or empty
-	to, err := netip.ParseAddr(a.DeliveredAddress)
-	if err != nil {
-		to = addr
+// FindAddresses implements [cloud.AddressDriver].
+func (d *Driver) FindAddresses(ctx context.Context, o cloud.Owner) ([]cloud.FoundAddress, error) {
+	if o.Cluster == "" || o.UID == "" {
+		return nil, cloud.Refuse("", "webhook: finding the addresses of %s: it has no cluster or no UID", o.Key())
 	}
-	return Reserved{ID: a.ID, Addr: addr, Delivered: to, Instance: a.AssignedTo}
+	return d.addresses(ctx, filter{Cluster: o.Cluster, UID: string(o.UID)})
 }
 
-// Reserve reserves the owner's address of a family, if it has none yet: one call.
-// Location may be empty.
-func (d *Driver) Reserve(ctx context.Context, o cloud.Owner, family corev1.IPFamily, location string) (Reserved, cloud.Pending, error) {
-	path := addressPath(addressKey(o, string(family)))
-	body := addressRequest{Owner: ownerOut(o), Name: o.ResourceName(), Family: string(family), Location: location}
-	c := call{request: request{Method: http.MethodPut, Path: path, Body: body}, want: serves, owner: o}
+// ListAddresses implements [cloud.AddressDriver].
+func (d *Driver) ListAddresses(ctx context.Context, cluster string) ([]cloud.FoundAddress, error) {
+	if cluster == "" {
+		return nil, cloud.Refuse("", "webhook: listing addresses: no cluster is named")
+	}
+	return d.addresses(ctx, filter{Cluster: cluster})
+}
+
+// LookupAddress implements [cloud.AddressDriver].
+func (d *Driver) LookupAddress(ctx context.Context, ref string) (cloud.FoundAddress, error) {
+	if ref == "" || len(ref) > 255 {
+		return cloud.FoundAddress{}, cloud.Refuse("", "webhook: %s is neither an ID nor a name nor an address", quote(ref))
+	}
+	found, err := d.addresses(ctx, filter{Ref: ref})
+	switch {
+	case err != nil:
+		return cloud.FoundAddress{}, err
+	case len(found) == 0:
+		return cloud.FoundAddress{}, &cloud.Error{Class: cloud.NotFound, Text: fmt.Sprintf("webhook: no address is called %s", quote(ref))}
+	case len(found) > 1:
+		return cloud.FoundAddress{}, &cloud.Error{Class: cloud.Conflict, Text: fmt.Sprintf("webhook: more than one address is called %s: use an ID", quote(ref))}
+	}
+	return found[0], nil
+}
+
+// addresses returns those that pass a filter; none of a server that has none.
+func (d *Driver) addresses(ctx context.Context, f filter) ([]cloud.FoundAddress, error) {
+	can, err := d.capabilities(ctx)
+	if err != nil || !can.Addresses {
+		return nil, err
+	}
+	all, err := pages[address](ctx, d.client, "/v1/addresses", f)
+	if err != nil {
+		return nil, err
+	}
+	return each(all, address.routed), nil
+}
+
+// routed is what an address is for an engine. The node has to see what clients use: that
+// is what it steers.
+func (a address) routed() cloud.FoundAddress {
+	f := cloud.FoundAddress{Found: a.found(), Instance: cloud.Instance{ID: a.AssignedTo, Name: a.AssignedTo}}
+	if addr, err := netip.ParseAddr(a.Address); err == nil {
+		f.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	return f
+}
+
+// AddressPrice implements [cloud.AddressDriver]: the protocol has no prices beforehand.
+func (d *Driver) AddressPrice(context.Context, cloud.AddressSpec) (cloud.Money, error) {
+	return cloud.Money{}, nil
+}
+
+// Reserve implements [cloud.AddressDriver]: one call. An address that is delivered as
+// another one is refused.
+func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.FoundAddress, error) {
+	family := string(spec.Family)
+	path := addressPath(addressKey(spec.Owner, family))
+	body := addressRequest{Owner: ownerOut(spec.Owner), Name: spec.Owner.ResourceName(), Family: family, Location: spec.Location}
+	c := call{request: request{Method: http.MethodPut, Path: path, Body: body}, want: serves, owner: spec.Owner}
 	a, err := d.addressCall(ctx, c)
-	if err != nil {
-		return Reserved{}, cloud.Pending{}, err
+	switch {
+	case err != nil:
+		return cloud.FoundAddress{}, err
+	case a.Family != family:
+		return cloud.FoundAddress{}, malformed(c.request, fmt.Errorf("%s is of family %s", quote(a.ID), a.Family))
+	case a.DeliveredAddress != "" && a.DeliveredAddress != a.Address:
+		return cloud.FoundAddress{}, cloud.Refuse("", "webhook: nodes see %s as %s: only an address that is delivered as it is can be steered", quote(a.Address), quote(a.DeliveredAddress))
 	}
-	if a.Family != string(family) {
-		return Reserved{}, cloud.Pending{}, malformed(c.request, fmt.Errorf("%s is of family %s", quote(a.ID), a.Family))
-	}
-	p, err := c.outcome(a.resource)
-	return a.reserved(), p, err
+	_, err = c.outcome(a.resource) // one that is not ready is looked at again
+	return a.routed(), err
 }
 
-// Assign has packets for an address of an owner go to an instance: one call, also
-// if they go there already.
-func (d *Driver) Assign(ctx context.Context, f cloud.Found, instance string) (cloud.Pending, error) {
+// Routable implements [cloud.AddressDriver].
+func (d *Driver) Routable(to cloud.Instance) bool { return to.ID != "" }
+
+// Assign implements [cloud.AddressDriver]: one call, also if it is routed there already.
+func (d *Driver) Assign(ctx context.Context, f cloud.FoundAddress, to cloud.Instance) (cloud.Pending, error) {
 	a, ok := f.Raw.(address)
-	if !ok || instance == "" {
-		return cloud.Pending{}, cloud.Refuse("", "webhook: %s %s cannot be assigned to %s", f.Kind, quote(f.ID), quote(instance))
+	if !ok || to.ID == "" {
+		return cloud.Pending{}, cloud.Refuse("", "webhook: address %s cannot be assigned to %s", quote(f.ID), quote(to.ID))
 	}
-	c := call{request: request{Method: http.MethodPost, Path: "/v1/addresses/" + url.PathEscape(f.ID) + "/assign", Body: assignment{instance}}, want: serves, owner: f.Owner}
+	c := call{request: request{Method: http.MethodPost, Path: "/v1/addresses/" + url.PathEscape(f.ID) + "/assign", Body: assignment{to.ID}}, want: serves, owner: f.Owner}
+	if f.Owner.UID == "" {
+		c.want = done // there is nowhere to ask
+	}
 	got, err := d.addressCall(ctx, c)
 	if err != nil {
 		return cloud.Pending{}, err
 	}
-	if got.State == string(cloud.Ready) && got.AssignedTo != instance {
+	if got.State == string(cloud.Ready) && got.AssignedTo != to.ID {
 		return cloud.Pending{}, malformed(c.request, fmt.Errorf("%s is ready, and goes to %s", quote(got.ID), quote(got.AssignedTo)))
 	}
 	c.Path = addressPath(addressKey(f.Owner, a.Family)) // where to ask

@@ -51,7 +51,7 @@ func (c capabilities) in() cloud.Capabilities {
 	return cloud.Capabilities{
 		Protocols:    each(c.Protocols, func(p string) corev1.Protocol { return corev1.Protocol(p) }),
 		Families:     each(c.Families, func(f string) corev1.IPFamily { return corev1.IPFamily(f) }),
-		SourceRanges: c.SourceRanges, ProxyProtocol: c.ProxyProtocol, HTTPHealthCheck: c.HTTPHealthCheck,
+		SourceRanges: c.SourceRanges, ProxyProtocol: c.ProxyProtocol, HTTPHealthCheck: c.HTTPHealthCheck, Addresses: c.Addresses,
 		Delivery: cloud.Delivery(c.Delivery),
 	}
 }

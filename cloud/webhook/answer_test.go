@@ -55,10 +55,12 @@ func FuzzParseAddress(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, addr := range a.found().Addrs {
-			checkAddr(t, addr)
+		f := a.routed()
+		for _, addr := range f.Addrs {
+			if checkAddr(t, addr); f.Prefix.Addr() != addr {
+				t.Errorf("address %s of %s", addr, f.Prefix)
+			}
 		}
-		a.reserved()
 	})
 }
 

@@ -85,7 +85,7 @@ func (d *Driver) List(ctx context.Context, cluster string) ([]cloud.Found, error
 	return d.all(ctx, filter{Cluster: cluster})
 }
 
-// Lookup implements [cloud.Driver]. A load balancer is found before an address.
+// Lookup implements [cloud.Driver].
 func (d *Driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	if ref == "" || len(ref) > 255 {
 		return cloud.Found{}, cloud.Refuse("", "webhook: %s is neither an ID nor a name nor an address", quote(ref))
@@ -96,38 +96,27 @@ func (d *Driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 		return cloud.Found{}, err
 	case len(found) == 0:
 		return cloud.Found{}, &cloud.Error{Class: cloud.NotFound, Text: fmt.Sprintf("webhook: nothing is called %s", quote(ref))}
-	case len(found) > 1 && found[0].Kind == found[1].Kind:
+	case len(found) > 1:
 		return cloud.Found{}, &cloud.Error{Class: cloud.Conflict, Text: fmt.Sprintf("webhook: more than one %s is called %s: use an ID", found[0].Kind, quote(ref))}
 	}
 	return found[0], nil
 }
 
-// all returns what passes a filter, of all kinds that the server has.
+// all returns the load balancers that pass a filter; none of a server that has none.
 func (d *Driver) all(ctx context.Context, f filter) ([]cloud.Found, error) {
 	can, err := d.capabilities(ctx)
+	if err != nil || !can.LoadBalancers {
+		return nil, err
+	}
+	lbs, err := pages[loadBalancer](ctx, d.client, "/v1/loadbalancers", f)
 	if err != nil {
 		return nil, err
 	}
-	var out []cloud.Found
-	if can.LoadBalancers {
-		lbs, err := pages[loadBalancer](ctx, d.client, "/v1/loadbalancers", f)
-		if err != nil {
-			return nil, err
-		}
-		for _, lb := range lbs {
-			found := lb.found()
-			found.Raw = seen{lb: lb, adoption: can.Adoption}
-			out = append(out, found)
-		}
-	}
-	if can.Addresses {
-		addrs, err := pages[address](ctx, d.client, "/v1/addresses", f)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, each(addrs, address.found)...)
-	}
-	return out, nil
+	return each(lbs, func(lb loadBalancer) cloud.Found {
+		found := lb.found()
+		found.Raw = seen{lb: lb, adoption: can.Adoption}
+		return found
+	}), nil
 }
 
 // filter is what of a list is asked for.

@@ -154,42 +154,53 @@ func TestAdoption(t *testing.T) {
 
 func TestLifeOfAnAddress(t *testing.T) {
 	d, _ := judged(t, sample(t, "--slow", "0.1"))
+	reserve := func(family corev1.IPFamily, location string) (cloud.FoundAddress, error) {
+		return d.Reserve(t.Context(), cloud.AddressSpec{Owner: web, Family: family, Location: location})
+	}
 	for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
-		first, p, err := d.Reserve(t.Context(), web, family, "fsn1")
+		first, err := reserve(family, "fsn1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		wait(t, d, p)
-		second, _, err := d.Reserve(t.Context(), web, family, "fsn1")
-		if err != nil || first != second || !first.Addr.IsValid() || first.Delivered != first.Addr {
+		for first.State != cloud.Ready {
+			time.Sleep(20 * time.Millisecond)
+			if first, err = reserve(family, "fsn1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second, err := reserve(family, "fsn1")
+		if err != nil || first.ID != second.ID || len(first.Addrs) != 1 || first.Prefix.Addr() != first.Addrs[0] {
 			t.Fatalf("reserved %+v, and then %+v, %v", first, second, err)
 		}
+		if got, err := d.LookupAddress(t.Context(), first.Addrs[0].String()); err != nil || got.ID != first.ID {
+			t.Errorf("%s is %+v, %v", first.Addrs[0], got, err)
+		}
 	}
-	if _, _, err := d.Reserve(t.Context(), web, corev1.IPv4Protocol, "hel1"); !cloud.Is(err, cloud.Terminal) {
+	if _, err := reserve(corev1.IPv4Protocol, "hel1"); !cloud.Is(err, cloud.Terminal) {
 		t.Errorf("to reserve it elsewhere: %v", err)
 	}
 	for _, to := range []string{"i-1", "i-1", "i-2"} {
-		found, err := d.Find(t.Context(), web)
+		found, err := d.FindAddresses(t.Context(), web)
 		if err != nil || len(found) != 2 {
 			t.Fatalf("found %+v, %v", found, err)
 		}
 		for _, f := range found {
-			p, err := d.Assign(t.Context(), f, to)
+			p, err := d.Assign(t.Context(), f, cloud.Instance{ID: to})
 			if err != nil {
 				t.Fatal(err)
 			}
 			wait(t, d, p)
 		}
-		for _, f := range must(d.Find(t.Context(), web))(t) {
-			if r, ok := ReservedOf(f); !ok || r.Instance != to || r.Addr != f.Addrs[0] {
-				t.Errorf("assigned to %s: %+v", to, r)
+		for _, f := range must(d.ListAddresses(t.Context(), web.Cluster))(t) {
+			if f.Instance.ID != to {
+				t.Errorf("assigned to %s: %+v", to, f)
 			}
 		}
 	}
-	for _, f := range must(d.Find(t.Context(), web))(t) {
-		carryOut(t, d, d.PlanRemoval(f, cloud.PolicyDelete))
+	for _, f := range must(d.FindAddresses(t.Context(), web))(t) {
+		carryOut(t, d, d.PlanRemoval(f.Found, cloud.PolicyDelete))
 	}
-	if left := must(d.Find(t.Context(), web))(t); len(left) != 0 {
+	if left := must(d.FindAddresses(t.Context(), web))(t); len(left) != 0 {
 		t.Errorf("after all was deleted there is %+v", left)
 	}
 }

@@ -161,7 +161,7 @@ func (h hostile) act(t *testing.T, d *Driver) {
 	if left, err := d.Poll(t.Context(), waiting); err == nil && h.hello == "" {
 		t.Errorf("Poll() = %+v, want an error", left)
 	}
-	if r, _, err := d.Reserve(t.Context(), web, corev1.IPv4Protocol, ""); err == nil {
+	if r, err := d.Reserve(t.Context(), cloud.AddressSpec{Owner: web, Family: corev1.IPv4Protocol}); err == nil {
 		t.Errorf("Reserve() = %+v, want an error", r)
 	}
 	// Lookup may find what is somebody else's, or nobody's.
