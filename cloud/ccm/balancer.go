@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/api"
+	"k8s.io/cloud-provider/service/helpers"
 
 	"github.com/herald-lb/herald/cloud"
 )
@@ -36,7 +37,7 @@ func (b balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.
 	case errors.Is(err, cloud.ErrDryRun), errors.Is(err, cloud.ErrElsewhere):
 		return nil, cloudprovider.ImplementedElsewhere // not wrapped: it is compared
 	case st != nil: // what could not be done is an Event; what could be is not to wait
-		return st, nil
+		return st, b.float(svc)
 	case errors.As(err, &why) && why.After > 0:
 		return nil, api.NewRetryError(err.Error(), why.After)
 	}
@@ -57,4 +58,18 @@ func (b balancer) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Se
 // EnsureLoadBalancerDeleted returns nil once nothing is left.
 func (b balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
 	return b.engine.Delete(ctx, svc)
+}
+
+// float has a Service say that its addresses are routed to a node, if that is so: the
+// service controller writes the addresses only.
+func (b balancer) float(svc *corev1.Service) error {
+	if b.host != nil && b.engine.Floating(svc) {
+		defer b.host.floating()
+	}
+	edited := b.routing(svc)
+	if edited == svc {
+		return nil
+	}
+	_, err := helpers.PatchService(b.client.CoreV1(), svc, edited)
+	return err
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -17,6 +20,8 @@ import (
 	"k8s.io/cloud-provider/service/helpers"
 
 	"github.com/herald-lb/herald/cloud"
+	"github.com/herald-lb/herald/internal/kube"
+	"github.com/herald-lb/herald/internal/loop"
 )
 
 // How the host works.
@@ -37,6 +42,12 @@ type host struct {
 	synced   []cache.InformerSynced
 	queue    workqueue.TypedRateLimitingInterface[string]
 	burst    *burst
+
+	// What follows is for addresses that are routed to nodes.
+	bell         loop.Bell
+	floats       chan struct{} // closed once there is a Service that has one
+	float        sync.Once     // closes it
+	nodesChanged atomic.Bool
 }
 
 func newHost(p *Provider, factory informers.SharedInformerFactory) *host {
@@ -44,7 +55,8 @@ func newHost(p *Provider, factory informers.SharedInformerFactory) *host {
 	h := &host{
 		Provider: p, services: s.Lister(), nodes: n.Lister(),
 		synced: []cache.InformerSynced{s.Informer().HasSynced, n.Informer().HasSynced},
-		queue:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFirst, retryMax)),
+		bell:   loop.NewBell(), floats: make(chan struct{}),
+		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFirst, retryMax)),
 	}
 	h.burst = newBurst(nodeQuiet, nodeMax, h.all)
 	h.watch(s.Informer(), n.Informer())
@@ -61,16 +73,7 @@ func (h *host) watch(services, nodes cache.SharedIndexInformer) {
 	_, err := services.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: service, UpdateFunc: func(_, obj any) { service(obj) },
 	})
-	_, err2 := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { h.burst.ring() }, DeleteFunc: func(any) { h.burst.ring() },
-		UpdateFunc: func(was, is any) {
-			a, ok1 := was.(*corev1.Node)
-			b, ok2 := is.(*corev1.Node)
-			if ok1 && ok2 && matters(a, b) {
-				h.burst.ring()
-			}
-		},
-	})
+	_, err2 := nodes.AddEventHandler(h.nodeEvents())
 	if err := errors.Join(err, err2); err != nil { // an informer that has ended
 		h.log.Error("watching Services and nodes", "err", err)
 	}
@@ -103,11 +106,17 @@ func (h *host) run(ctx context.Context) {
 		}()
 	}
 	go h.burst.run(ctx)
+	routed := make(chan struct{})
+	go func() {
+		defer close(routed)
+		h.route(ctx)
+	}()
 	h.look(ctx)
 	h.queue.ShutDown()
 	for range workers {
 		<-done
 	}
+	<-routed
 }
 
 // look goes through all Services, those of the other controller as well, now and then.
@@ -220,6 +229,7 @@ func (h *host) clean(ctx context.Context, svc *corev1.Service) error {
 	edited.Finalizers = slices.DeleteFunc(edited.Finalizers, func(f string) bool { return f == h.finalizer() })
 	if svc.DeletionTimestamp == nil { // it is of another type or class now
 		edited.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+		meta.RemoveStatusCondition(&edited.Status.Conditions, kube.ConditionRouted)
 	}
 	_, err = helpers.PatchService(h.client.CoreV1(), svc, edited)
 	return err
@@ -227,10 +237,14 @@ func (h *host) clean(ctx context.Context, svc *corev1.Service) error {
 
 // publish writes a Service's status, if it differs.
 func (h *host) publish(svc *corev1.Service, st *corev1.LoadBalancerStatus) error {
-	if helpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, st) {
+	if h.engine.Floating(svc) {
+		defer h.floating()
+	}
+	edited := h.routing(svc)
+	if edited == svc && helpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, st) {
 		return nil
 	}
-	edited := svc.DeepCopy()
+	edited = edited.DeepCopy()
 	edited.Status.LoadBalancer = *st
 	_, err := helpers.PatchService(h.client.CoreV1(), svc, edited)
 	return err

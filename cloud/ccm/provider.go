@@ -47,6 +47,8 @@ type Provider struct {
 	ready    chan struct{} // closed once Initialize knows the cluster
 	stop     <-chan struct{}
 	once     sync.Once
+	host     *host // from SetInformers on
+	builder  cloudprovider.ControllerClientBuilder
 	client   kubernetes.Interface
 	recorder record.EventRecorder
 }
@@ -115,7 +117,7 @@ func transport(c cloud.Config) (http.RoundTripper, error) {
 
 // Initialize finds out which cluster this is. What it starts ends with stop.
 func (p *Provider) Initialize(builder cloudprovider.ControllerClientBuilder, stop <-chan struct{}) {
-	p.client, p.stop = builder.ClientOrDie("herald-cloud"), stop
+	p.builder, p.client, p.stop = builder, builder.ClientOrDie("herald-cloud"), stop
 	p.engine.Live = p.live
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-stop; cancel() }()
@@ -144,8 +146,8 @@ func (p *Provider) SetInformers(factory informers.SharedInformerFactory) {
 	p.once.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { <-p.stop; cancel() }()
-		h := newHost(p, factory)
-		go h.run(ctx)
+		p.host = newHost(p, factory)
+		go p.host.run(ctx)
 	})
 }
 

@@ -164,7 +164,7 @@ func (ns *Namespace) address(name string, prefixes ...string) error {
 	return nil
 }
 
-// route leads prefix ("default" for all of via's family) to via.
+// route leads prefix ("default" for all of via's family) to via, and no more to where it led before.
 func (ns *Namespace) route(prefix, via string) error {
 	gw, err := netip.ParseAddr(via)
 	if err != nil {
@@ -176,8 +176,8 @@ func (ns *Namespace) route(prefix, via string) error {
 			return err
 		}
 	}
-	if err := ns.links.RouteAdd(r); err != nil {
-		return fmt.Errorf("adding route %s via %s in %s: %w", prefix, via, ns.Name, err)
+	if err := ns.links.RouteReplace(r); err != nil {
+		return fmt.Errorf("leading %s via %s in %s: %w", prefix, via, ns.Name, err)
 	}
 	return nil
 }

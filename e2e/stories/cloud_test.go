@@ -32,7 +32,7 @@ type vendor struct {
 	config string
 }
 
-func newVendor(t *testing.T, l *lab.Lab) *vendor {
+func newVendor(t testing.TB, l *lab.Lab) *vendor {
 	t.Helper()
 	v := &vendor{Cloud: hetzner.New(hetzner.Options{})}
 	for _, n := range l.Nodes() {
