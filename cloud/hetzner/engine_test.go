@@ -70,7 +70,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func lab(t *testing.T) *cloudtest.Lab {
 	c := sim.New(sim.Options{Latency: 2 * time.Second, RateLimit: 1 << 20})
-	line := &wire{to: referee.Watch(t, c)}
+	line := &wire{to: referee.Watch(t, c)} // C13
 	d, err := Open(cloud.Config{Endpoint: "http://cloud", Defaults: defaults}, cloud.Env{HTTP: &http.Client{Transport: line}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

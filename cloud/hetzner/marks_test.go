@@ -12,7 +12,7 @@ import (
 
 func asError(err error, e **cloud.Error) bool { return errors.As(err, e) }
 
-// What marks say, labels keep: any number of ports and targets.
+// What marks say, labels keep: any number of ports and targets (O1).
 func TestMarksAreKept(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 500 {

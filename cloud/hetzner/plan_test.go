@@ -279,6 +279,7 @@ func driver() *Driver {
 	return d
 }
 
+// What another controller has made is marked, and made anew in nothing (O4).
 func TestPlanTakesOverFromTheOtherController(t *testing.T) {
 	m := foreign()
 	m.lb.Labels[labelCCM] = string(owner.UID)

@@ -39,7 +39,7 @@ func newWorld(t *testing.T, o sim.Options) *world {
 	clock := sim.NewVirtualClock(noon)
 	o.Clock = clock
 	w := &world{Cloud: sim.New(o), t: t, clock: clock}
-	judge := referee.Watch(t, w.Cloud)
+	judge := referee.Watch(t, w.Cloud) // each exchange, by the API's own document (C13)
 	w.chaos = chaos.New(judge)
 	srv := httptest.NewServer(w.chaos)
 	t.Cleanup(srv.Close)

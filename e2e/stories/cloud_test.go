@@ -115,7 +115,7 @@ func TestAServiceOfTheCloudsClass(t *testing.T) {
 	if addr := l.WaitAddress("local"); !netip.MustParsePrefix("192.168.50.0/24").Contains(addr) {
 		t.Errorf("the Service without a class has %s", addr)
 	}
-	if err := l.NoRows(at); err != nil {
+	if err := l.NoRows(at); err != nil { // S6
 		t.Errorf("a node takes the cloud's address for its own: %v", err)
 	}
 
