@@ -3,6 +3,7 @@ package cloud_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -360,4 +361,34 @@ func TestAudit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Some clouds take a minute to route an address: that is not too long, and nobody is asked
+// four times a second meanwhile.
+func TestASlowCloudIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := cloudtest.FakeLab(t)
+		l.Driver.(*cloudtest.Fake).Busy = 50 * time.Second
+		w := cloudtest.NewWorld(l)
+		svc := cloudtest.Service("web", "uid-web", 80)
+		svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
+		addr := netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP)
+		known, _, err := l.Driver.Instances(t.Context(), w.Nodes(2), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := cloud.Mover{Engine: w.Engine, Driver: l.Driver.(cloud.AddressDriver), Services: func(netip.Addr) []*corev1.Service { return []*corev1.Service{svc} }}
+		want := map[netip.Addr]cloud.Placement{addr: {To: known[0], Able: map[string]bool{known[0].Instance.ID: true}}}
+		_, before := w.Calls()
+		for began := time.Now(); time.Since(began) < 70*time.Second; {
+			again, err := m.Move(t.Context(), want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(min(again, 10*time.Second))
+		}
+		if _, writes := w.Calls(); writes-before != 1 || m.Routed()[addr] != known[0].Instance || w.Heard(cloud.ReasonNotMoved) != 0 {
+			t.Errorf("%d writes; it is at %v; %v", writes-before, m.Routed()[addr], w.Events)
+		}
+	})
 }

@@ -81,6 +81,7 @@ type Mover struct {
 type going struct {
 	Move
 	began time.Time
+	look  time.Time // not before
 	Pending
 }
 
@@ -95,6 +96,7 @@ const (
 	movesAtOnce = 8
 	moveLooks   = 250 * time.Millisecond // at what is on its way
 	moveTimeout = 15 * time.Second       // of one call
+	moveWaits   = 2 * time.Minute        // until a cloud is asked where an address is after all
 	retryMove   = time.Second            // at first
 	retryMoves  = 30 * time.Second       // at most
 )
@@ -132,8 +134,8 @@ func (m *Mover) Move(ctx context.Context, want map[netip.Addr]Placement) (again 
 	for _, b := range m.later {
 		again = min(again, max(b.at.Sub(now), moveLooks))
 	}
-	if len(m.going) > 0 {
-		again = min(again, moveLooks)
+	for _, g := range m.going {
+		again = min(again, max(time.Until(g.look), moveLooks/2))
 	}
 	return again, err
 }
@@ -157,12 +159,15 @@ func (m *Mover) watch(moves []Move, now time.Time) {
 
 // arrive looks, in as few calls as there can be, at what is on its way.
 func (m *Mover) arrive(ctx context.Context) {
-	if len(m.going) == 0 {
-		return
-	}
 	var all []Pending
+	due := time.Now().Add(moveLooks / 2) // together with those that are nearly due
 	for _, id := range slices.Sorted(maps.Keys(m.going)) {
-		all = append(all, m.going[id].Pending)
+		if g := m.going[id]; !g.look.After(due) {
+			all = append(all, g.Pending)
+		}
+	}
+	if len(all) == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
@@ -170,11 +175,15 @@ func (m *Mover) arrive(ctx context.Context) {
 	if err != nil {
 		m.Engine.Log.Warn("looking at addresses on their way", "err", err)
 	}
-	under := func(p Pending) bool { return slices.ContainsFunc(left, func(l Pending) bool { return l.ID == p.ID }) }
 	var doubtful []going
 	for id, g := range m.going {
-		late := time.Since(g.began) >= waits
-		if under(g.Pending) && !late {
+		if g.look.After(due) {
+			continue
+		}
+		late := time.Since(g.began) >= moveWaits
+		if i := slices.IndexFunc(left, func(p Pending) bool { return p.ID == g.Pending.ID }); i >= 0 && !late {
+			g.Pending, g.look = left[i], time.Now().Add(max(moveLooks, left[i].After))
+			m.going[id] = g
 			continue
 		}
 		delete(m.going, id)
@@ -227,10 +236,10 @@ func (m *Mover) start(ctx context.Context, moves []Move) error {
 				m.failed(mv, err)
 			case p == (Pending{}):
 				delete(m.later, id)
-				m.arrived(going{mv, began, p})
+				m.arrived(going{Move: mv, began: began})
 			default:
 				delete(m.later, id)
-				m.going[id] = going{mv, began, p}
+				m.going[id] = going{mv, began, began.Add(max(moveLooks, p.After)), p}
 			}
 		})
 	}
