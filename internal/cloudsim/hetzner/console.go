@@ -244,3 +244,12 @@ func (c *Cloud) Remove(kind Kind, id int64) {
 		delete(c.networks, id)
 	}
 }
+
+// Calm ends refusals, failures of actions and what is frozen; actions are as quick, and
+// the project as large, as when it was made.
+func (c *Cloud) Calm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refusals, c.failures, c.frozen, c.limits = nil, nil, false, map[Kind]int{}
+	c.bucket = newBucket(c.opts.RateLimit, c.clock.Now())
+}

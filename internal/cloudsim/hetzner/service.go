@@ -136,7 +136,11 @@ func updateService(_ *Cloud, lb *balancer, r *call) (func(), error) {
 	merge(s.HTTP, req.HTTP)
 	setHealthCheck(s.HealthCheck, req.HealthCheck)
 	others := slices.Delete(slices.Clone(lb.Services), i, i+1)
-	return func() { lb.Services[i] = s }, checkService(lb, s, others)
+	return func() {
+		if i, err := serviceAt(lb, s.ListenPort); err == nil { // somebody may have edited it meanwhile
+			lb.Services[i] = s
+		}
+	}, checkService(lb, s, others)
 }
 
 func deleteService(_ *Cloud, lb *balancer, r *call) (func(), error) {
@@ -144,8 +148,10 @@ func deleteService(_ *Cloud, lb *balancer, r *call) (func(), error) {
 	if err := r.decode(&req); err != nil {
 		return nil, err
 	}
-	i, err := serviceAt(lb, req.ListenPort)
-	return func() { lb.Services = slices.Delete(lb.Services, i, i+1) }, err
+	_, err := serviceAt(lb, req.ListenPort)
+	return func() {
+		lb.Services = slices.DeleteFunc(lb.Services, func(s schema.LoadBalancerService) bool { return s.ListenPort == req.ListenPort })
+	}, err
 }
 
 func serviceAt(lb *balancer, port int) (int, error) {
