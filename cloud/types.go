@@ -91,7 +91,7 @@ type LBSpec struct {
 	Families                        []corev1.IPFamily
 	Listeners                       []Listener // by Protocol and Port
 	Targets                         []Target   // by Node
-	Algorithm                       string     // RoundRobin or LeastConnections; empty for the cloud's default
+	Algorithm                       string     // RoundRobin or LeastConnections, or as the cloud writes them; empty for the cloud's default
 	SourceRanges                    []netip.Prefix
 	IdleTimeout                     time.Duration // zero for the cloud's default
 

@@ -67,6 +67,7 @@ func TestPlanMakesTheLeastChange(t *testing.T) {
 			s.Targets = append(s.Targets, cloud.Target{Node: "r", Instance: cloud.Instance{ID: "hrobot://5"}, Addr: netip.MustParseAddr("203.0.113.5")})
 		}), []string{"add target address 203.0.113.5"}},
 		{"the algorithm", base, with(base, func(s *cloud.LBSpec) { s.Algorithm = "LeastConnections" }), []string{"change algorithm least_connections"}},
+		{"the algorithm, as the annotation has it", base, with(base, func(s *cloud.LBSpec) { s.Algorithm = cloud.LeastConnections }), []string{"change algorithm least_connections"}},
 		{"the title", base, with(base, func(s *cloud.LBSpec) { s.Title = "front door" }), []string{"mark"}},
 		{"a larger type, before what needs it", base, with(spec([]int32{80, 443, 1, 2, 3, 4}, 1, 2, 3), func(s *cloud.LBSpec) { s.Type = "lb21" }),
 			[]string{"mark", "change type lb11 → lb21", "add listener tcp/1 → 30001", "add listener tcp/2 → 30002", "add listener tcp/3 → 30003", "add listener tcp/4 → 30004"}},
@@ -178,7 +179,7 @@ func TestPlanRefuses(t *testing.T) {
 		{"no network", with(base, func(s *cloud.LBSpec) { s.UsePrivateIP = true }), "", "none is named"},
 		{"a subnet by name", with(base, func(s *cloud.LBSpec) { s.Network, s.Subnet = "inside", "a" }), "", `subnet "a"`},
 		{"an idle timeout", with(base, func(s *cloud.LBSpec) { s.IdleTimeout = time.Minute }), "", "no idle timeout"},
-		{"an unknown algorithm", with(base, func(s *cloud.LBSpec) { s.Algorithm = "Random" }), "", "use RoundRobin or LeastConnections"},
+		{"an unknown algorithm", with(base, func(s *cloud.LBSpec) { s.Algorithm = "Random" }), "", "use round-robin or least-connections"},
 		{"no node port", with(base, func(s *cloud.LBSpec) { s.Listeners[0].NodePort = 0 }), "", "no node port"},
 		{"one port twice", spec([]int32{80, 80}, 1), "", "port 80 is asked for twice"},
 		{"a node that is nowhere", with(base, func(s *cloud.LBSpec) { s.Targets[0] = cloud.Target{Node: "x"} }), cloud.ReasonNoInstance, "node x"},

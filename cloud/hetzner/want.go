@@ -82,7 +82,7 @@ func wantOf(spec cloud.LBSpec, defaults cloud.Defaults, c *catalogue) (wanted, e
 }
 
 func algorithmOf(name string) (hcloud.LoadBalancerAlgorithmType, error) {
-	switch strings.ReplaceAll(strings.ToLower(name), "_", "") {
+	switch strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name)) {
 	case "":
 		return "", nil
 	case "roundrobin":
@@ -90,7 +90,7 @@ func algorithmOf(name string) (hcloud.LoadBalancerAlgorithmType, error) {
 	case "leastconnections":
 		return hcloud.LoadBalancerAlgorithmTypeLeastConnections, nil
 	}
-	return "", cloud.Refuse("", "algorithm %q: use RoundRobin or LeastConnections", name)
+	return "", cloud.Refuse("", "algorithm %q: use round-robin or least-connections", name)
 }
 
 func (w *wanted) setNetwork(ref, subnet string, c *catalogue) error {

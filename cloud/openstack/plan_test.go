@@ -138,7 +138,7 @@ func random(rnd *rand.Rand) cloud.LBSpec {
 			spec.Listeners = append(spec.Listeners, l)
 		}
 	}
-	spec.Algorithm = []string{"", "LeastConnections"}[rnd.IntN(2)]
+	spec.Algorithm = []string{"", "LeastConnections", cloud.RoundRobin}[rnd.IntN(3)]
 	spec.IdleTimeout = []time.Duration{0, time.Minute}[rnd.IntN(2)]
 	spec.Internal, spec.Title = rnd.IntN(3) == 0, []string{"", "my web"}[rnd.IntN(2)]
 	if rnd.IntN(3) == 0 {

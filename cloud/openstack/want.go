@@ -54,15 +54,16 @@ func fronts(want cloud.LBSpec, s settings) ([]front, error) {
 
 // algorithmOf is always one that is named: Octavia has no default for it.
 func algorithmOf(want cloud.LBSpec, s settings) (string, error) {
-	switch {
-	case s.Provider == ovn:
+	if s.Provider == ovn {
 		return "SOURCE_IP_PORT", nil
-	case want.Algorithm == "", strings.EqualFold(want.Algorithm, "RoundRobin"):
+	}
+	switch strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(want.Algorithm)) {
+	case "", "roundrobin":
 		return "ROUND_ROBIN", nil
-	case strings.EqualFold(want.Algorithm, "LeastConnections"):
+	case "leastconnections":
 		return "LEAST_CONNECTIONS", nil
 	}
-	return "", cloud.Refuse("", "algorithm %q: use RoundRobin or LeastConnections", want.Algorithm)
+	return "", cloud.Refuse("", "algorithm %q: use round-robin or least-connections", want.Algorithm)
 }
 
 // nobody4 and nobody6 let nobody in: of the addresses that were to be let in none is
