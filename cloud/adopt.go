@@ -3,6 +3,8 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,8 +39,8 @@ func (e *Engine) adopted(ctx context.Context, svc *corev1.Service, w Wanted, all
 		}
 		return e.mayAdopt(ctx, f, o)
 	}
-	for _, found := range all {
-		for _, f := range found {
+	for _, uid := range slices.Sorted(maps.Keys(all)) { // of several the same each time
+		for _, f := range all[uid] {
 			if f.Kind == LoadBalancer && f.Owner.Key() == o.Key() && f.State != Deleting {
 				return e.mayAdopt(ctx, &f, o)
 			}

@@ -110,6 +110,7 @@ func (d *Driver) create(ctx context.Context, w wanted) (cloud.Pending, error) {
 		return cloud.Pending{}, refused
 	case !owned(lb.Labels, w.marks.owner):
 		refused.Reason = cloud.ReasonConflict
+		refused.Text += fmt.Sprintf(": one of that name is not this Service's; if it was released, the annotation %sadopt: %s takes it back, or rename it", cloud.Prefix, w.name)
 		return cloud.Pending{}, refused
 	}
 	return d.running(ctx, lb)
