@@ -99,8 +99,10 @@ type locks struct {
 	all map[string]*lock
 }
 
+// A lock is held by who has put something into it. It is no Mutex, for those who wait
+// would keep time that is made up from going by.
 type lock struct {
-	sync.Mutex
+	held  chan struct{}
 	users int
 }
 
@@ -112,14 +114,14 @@ func (l *locks) lock(key string) (unlock func()) {
 	}
 	one := l.all[key]
 	if one == nil {
-		one = &lock{}
+		one = &lock{held: make(chan struct{}, 1)}
 		l.all[key] = one
 	}
 	one.users++
 	l.mu.Unlock()
-	one.Lock()
+	one.held <- struct{}{}
 	return func() {
-		one.Unlock()
+		<-one.held
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if one.users--; one.users == 0 {

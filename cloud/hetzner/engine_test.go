@@ -40,6 +40,7 @@ type wire struct {
 	to            http.Handler
 	fault         func(call string, after bool) error
 	reads, writes atomic.Int32
+	echo          atomic.Bool // a proxy says no to all, with what it was sent
 }
 
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -55,6 +56,9 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := fault(r.URL.Path, false); err != nil {
 		return nil, err
 	}
+	if w.echo.Load() {
+		return echoed(r), nil
+	}
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
@@ -69,9 +73,16 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func lab(t *testing.T) *cloudtest.Lab {
-	c := sim.New(sim.Options{Latency: 2 * time.Second, RateLimit: 1 << 20})
+	l, _, _ := simulated(t)
+	return l
+}
+
+// simulated is a lab, with its cloud and the wire that leads there.
+func simulated(t *testing.T) (*cloudtest.Lab, *sim.Cloud, *wire) {
+	c := sim.New(sim.Options{Latency: usual, RateLimit: 1 << 20})
 	line := &wire{to: referee.Watch(t, c)} // C13
-	d, err := Open(cloud.Config{Endpoint: "http://cloud", Defaults: defaults}, cloud.Env{HTTP: &http.Client{Transport: line}, Log: slog.New(slog.DiscardHandler)})
+	budget := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 1 << 20}, line, nil)
+	d, err := Open(cloud.Config{Endpoint: "http://cloud", Defaults: defaults}, cloud.Env{HTTP: &http.Client{Transport: budget}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +125,7 @@ func lab(t *testing.T) *cloudtest.Lab {
 		Node: func(i int) *corev1.Node {
 			return kubeNode(fmt.Sprint("n", i), fmt.Sprint(serverPrefix, servers[i-1]), "")
 		},
-	}
+	}, c, line
 }
 
 func number(id string) int64 {
