@@ -12,6 +12,9 @@ import (
 // plan returns what makes a load balancer what it should be.
 func plan(want cloud.LBSpec, found *cloud.Found, s settings) (cloud.Plan, error) {
 	want = withDefaults(want, s)
+	if len(want.Targets) == 0 && found != nil {
+		want.Targets = targetsOf(found.Raw)
+	}
 	fs, err := fronts(want, s)
 	if err != nil {
 		return nil, err
@@ -46,6 +49,23 @@ func plan(want cloud.LBSpec, found *cloud.Found, s settings) (cloud.Plan, error)
 	}
 	slices.SortStableFunc(steps, func(a, b cloud.Step) int { return cmp.Compare(a.Order, b.Order) })
 	return steps, nil
+}
+
+// targetsOf are the nodes that a load balancer sends to. They stay if none is known: no
+// node at all is more likely not to have been seen than not to be there.
+func targetsOf(raw any) (all []cloud.Target) {
+	b, ok := raw.(*balancer)
+	if !ok {
+		return nil
+	}
+	for _, p := range b.Pools {
+		for _, m := range p.Members {
+			if !slices.ContainsFunc(all, func(t cloud.Target) bool { return t.Addr == m.Addr }) {
+				all = append(all, cloud.Target{Node: m.Name, Addr: m.Addr})
+			}
+		}
+	}
+	return all
 }
 
 // planNew makes a load balancer with all that is in it in one call. Its floating IP
