@@ -22,8 +22,15 @@ import (
 // A Lab is a cloud with a driver for it, and hands on both.
 type Lab struct {
 	Driver cloud.Driver
-	Calls  func() (reads, writes int)
-	All    func() []cloud.Found // what there is, whosever it is
+	// Open makes a driver that remembers nothing; nil where there is nothing to remember.
+	Open func() cloud.Driver
+	// Edits are how many calls some edits may take that change something, by the name that
+	// Promises has for them, where a cloud needs more of them than others.
+	Edits map[string]int
+	// Slow is whether calls take long, as those of real servers do.
+	Slow  bool
+	Calls func() (reads, writes int)
+	All   func() []cloud.Found // what there is, whosever it is
 	// Fault sets what is asked before each call of the API, and after each that has
 	// succeeded; what it returns is the answer.
 	Fault func(func(call string, after bool) error)
@@ -115,6 +122,9 @@ func (w *World) Restart() {
 	c := Config()
 	if w.Engine != nil {
 		c = w.Engine.Config
+	}
+	if w.Open != nil {
+		w.Lab.Driver = w.Open()
 	}
 	w.Engine = &cloud.Engine{Driver: w.Lab.Driver, Config: c, Cluster: Cluster, Live: w.get, Tell: w.hear, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 }
