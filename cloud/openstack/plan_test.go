@@ -41,7 +41,9 @@ func TestPlan(t *testing.T) {
 		{"what is as it should be needs nothing", func(*cloud.LBSpec) {}, nil, ""},
 		{"nodes come and go in one call", func(s *cloud.LBSpec) { s.Targets = targets(2, 3) }, nil, "set members"},
 		{"without any node those that were there stay", func(s *cloud.LBSpec) { s.Targets = nil }, nil, ""},
-		{"and get a new nodePort, too", func(s *cloud.LBSpec) { s.Targets, s.Listeners[0].NodePort, s.Listeners[0].Health.Port = nil, 31000, 31000 }, nil, "set members"},
+		{"and get a new nodePort, too", func(s *cloud.LBSpec) {
+			s.Targets, s.Listeners[0].NodePort, s.Listeners[0].Health.Port = nil, 31000, 31000
+		}, nil, "set members"},
 		{"a nodePort takes its probe with it", func(s *cloud.LBSpec) { s.Listeners[0].NodePort, s.Listeners[0].Health.Port = 31000, 31000 }, nil, "set members"},
 		{"a new port's pool is ready before it is open", func(s *cloud.LBSpec) { s.Listeners = append(s.Listeners, tcp(443)) }, nil, "add pool, set members, add monitor, add listener"},
 		{"another port is added before the old one goes", func(s *cloud.LBSpec) { s.Listeners = []cloud.Listener{tcp(443)} }, nil,

@@ -74,7 +74,7 @@ func TestLifeOfALoadBalancer(t *testing.T) {
 	if len(changes) != 2 || !strings.Contains(changes[0], "floatingips") || !strings.Contains(changes[1], "cascade=true") {
 		t.Errorf("deleted by %v", changes)
 	}
-	if left := w.balancersNow(t); len(left) != 0 || len(w.floatingIPs(t)) != 0 {
+	if left := w.balancers(t); len(left) != 0 || len(w.floatingIPs(t)) != 0 {
 		t.Errorf("left behind: %v %v", left, w.floatingIPs(t))
 	}
 	w.end(t, spec.Owner)

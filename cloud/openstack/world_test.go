@@ -3,6 +3,7 @@ package openstack
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -39,6 +40,8 @@ type world struct {
 	*sim.Project
 	cloud.Driver
 	config cloud.Config
+	http   *http.Client // nil for the default
+	line   *outside     // of a bubble
 }
 
 func newWorld(t *testing.T) *world {
@@ -51,7 +54,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Project: s.NewProject(t, strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")))}
+	w := &world{Project: s.NewProject(t)}
 	w.config = cloud.Config{Provider: "openstack", Endpoint: w.AuthURL,
 		Defaults: cloud.Defaults{Subnet: "nodes4"}, OpenStack: cloud.OpenStackConfig{FloatingNetwork: "public"}}
 	w.restart(t)
@@ -62,7 +65,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) restart(t *testing.T) {
 	t.Helper()
 	var err error
-	if w.Driver, err = cloud.OpenDriver(w.config, cloud.Env{}); err != nil {
+	if w.Driver, err = cloud.OpenDriver(w.config, cloud.Env{HTTP: w.http}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -246,11 +249,11 @@ func (w *world) floatingIPs(t *testing.T) (all []map[string]any) {
 	return all
 }
 
-// balancersNow are the IDs of those of the project, as Octavia has them.
-func (w *world) balancersNow(t *testing.T) (ids []string) {
+// balancers are those of the project, as Octavia has them.
+func (w *world) balancers(t *testing.T) (all []map[string]any) {
 	t.Helper()
 	for _, lb := range w.Octavia(t, "GET", "/loadbalancers", nil)["loadbalancers"].([]any) {
-		ids = append(ids, lb.(map[string]any)["id"].(string))
+		all = append(all, lb.(map[string]any))
 	}
-	return ids
+	return all
 }

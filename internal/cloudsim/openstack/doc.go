@@ -3,5 +3,6 @@
 // machines. They validate, lock and refuse as they do in a cloud.
 //
 // e2e/setup.sh unpacks the packages. Each test gets a project of its own, with
-// networks, behind proxies that count its calls and make them fail.
+// networks, behind a proxy that notes its calls and, if it is told to, has them go
+// wrong.
 package openstack

@@ -48,6 +48,17 @@ config.register_common_config_options()
 config.init(['--config-file', STATE + '/neutron.conf'])
 from neutron.db.migration.models import head  # noqa: E402
 from neutron_lib.db import api as db_api  # noqa: E402
+from sqlalchemy import event  # noqa: E402
+from sqlalchemy.engine import Engine  # noqa: E402
+
+
+@event.listens_for(Engine, 'connect')
+def unsafe(connection, _):
+    """Has sqlite not wait for the disk: nothing is to outlive the tests."""
+    for pragma in 'journal_mode = WAL', 'synchronous = OFF', 'busy_timeout = 60000':
+        connection.execute('PRAGMA ' + pragma)
+
+
 head.get_metadata().create_all(db_api.get_writer_session().get_bind() if hasattr(db_api, 'get_writer_session')
                                else db_api.get_context_manager().writer.get_engine())
 app = config.load_paste_app('neutron')

@@ -46,6 +46,16 @@ from octavia.api import app as octavia_app  # noqa: E402
 from octavia.api.drivers.noop_driver import driver as noop  # noqa: E402
 from octavia.db import api as db_api, base_models, models  # noqa: E402
 from octavia_lib.api.drivers import data_models, exceptions  # noqa: E402
+from sqlalchemy import event  # noqa: E402
+from sqlalchemy.engine import Engine  # noqa: E402
+
+
+@event.listens_for(Engine, 'connect')
+def unsafe(connection, _):
+    """Has sqlite not wait for the disk: nothing is to outlive the tests."""
+    for pragma in 'journal_mode = WAL', 'synchronous = OFF', 'busy_timeout = 60000':
+        connection.execute('PRAGMA ' + pragma)
+
 
 # The rows that Octavia's migrations would make are made by its own tests' base,
 # which wants oslotest to be there.

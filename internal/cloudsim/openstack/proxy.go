@@ -29,11 +29,10 @@ func (c Call) String() string {
 // Changes is whether a call may have changed something.
 func (c Call) Changes() bool { return c.Method != http.MethodGet && c.Service != "keystone" }
 
-// A Journal keeps the calls of a project's clients, and makes some fail.
+// A Journal keeps the calls of a project's clients.
 type Journal struct {
 	mu    sync.Mutex
 	calls []*Call
-	fault func(r *http.Request, after bool) int
 }
 
 // Calls are those since the last Reset.
@@ -53,15 +52,6 @@ func (j *Journal) Reset() {
 	j.calls = nil
 }
 
-// Fault is asked before each call is passed on, and after it was answered. What it
-// returns is the status of the answer instead; -1 cuts the connection, and 0 is for
-// no fault. Nil ends that.
-func (j *Journal) Fault(f func(r *http.Request, after bool) int) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.fault = f
-}
-
 func (j *Journal) note(r *http.Request, service string) *Call {
 	c := &Call{Service: service, Method: r.Method, Path: r.URL.RequestURI()}
 	j.mu.Lock()
@@ -70,15 +60,6 @@ func (j *Journal) note(r *http.Request, service string) *Call {
 		j.calls = append(j.calls, c)
 	}
 	return c
-}
-
-func (j *Journal) failing(r *http.Request, after bool) int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.fault == nil || r.Header.Get(byHand) != "" {
-		return 0
-	}
-	return j.fault(r, after)
 }
 
 // proxy stands before a server. It says who calls, which a server with Keystone
@@ -95,34 +76,9 @@ func (p *Project) proxy(port int, service string) http.Handler {
 			return
 		}
 		call := p.note(r, service)
-		if refuse(w, p.failing(r, false)) {
-			return
-		}
 		p.identify(r)
-		answer := &recorder{header: http.Header{}, status: http.StatusOK}
-		pass.ServeHTTP(answer, r)
-		p.mu.Lock()
-		call.Status = answer.status
-		p.mu.Unlock()
-		if refuse(w, p.failing(r, true)) {
-			return
-		}
-		answer.copyTo(w)
+		pass.ServeHTTP(&recorder{w, p.Journal, call}, r)
 	})
-}
-
-// refuse answers with a status, or not at all.
-func refuse(w http.ResponseWriter, status int) bool {
-	switch status {
-	case 0:
-		return false
-	case -1:
-		panic(http.ErrAbortHandler)
-	case http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", "7")
-	}
-	w.WriteHeader(status)
-	return true
 }
 
 // identify adds what Keystone's middleware would: the project, as a header, to what
@@ -149,21 +105,16 @@ func (p *Project) identify(r *http.Request) {
 	}
 }
 
-// A recorder keeps an answer until it is known whether the client gets it.
+// A recorder notes the status of an answer before anybody gets to see it.
 type recorder struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
+	http.ResponseWriter
+	journal *Journal
+	call    *Call
 }
 
-func (r *recorder) Header() http.Header         { return r.header }
-func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
-func (r *recorder) WriteHeader(status int)      { r.status = status }
-
-func (r *recorder) copyTo(w http.ResponseWriter) {
-	for k, v := range r.header {
-		w.Header()[k] = v
-	}
-	w.WriteHeader(r.status)
-	_, _ = w.Write(r.body.Bytes()) // to a client that is gone it does not matter
+func (r *recorder) WriteHeader(status int) {
+	r.journal.mu.Lock()
+	r.call.Status = status
+	r.journal.mu.Unlock()
+	r.ResponseWriter.WriteHeader(status)
 }

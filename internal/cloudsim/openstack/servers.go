@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ const startup = 4 * time.Minute
 type Servers struct {
 	octavia, neutron *process
 	state            string
+	projects         atomic.Int32 // made so far
 }
 
 // A process is one server.
