@@ -1,17 +1,13 @@
 package cloud
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // addresses returns the driver of a cloud's addresses; nil if there are none.
@@ -24,146 +20,6 @@ func (e *Engine) addresses(ctx context.Context) AddressDriver {
 		return nil
 	}
 	return d
-}
-
-// A book is the addresses that are the cluster's, and those lent to it: reserved by
-// somebody else, who has named them for a Service.
-type book struct {
-	mu   sync.Mutex
-	at   time.Time               // when all was asked for
-	all  map[string]FoundAddress // by ID
-	lent map[string]time.Time    // those without our marks, by ID: when each was asked for
-	refs map[string]string       // what they are called by Services: their IDs
-	uses map[types.UID][]string  // the IDs of those that Services are served with
-	sent map[string]time.Time    // when each was last routed, by ID
-}
-
-// list returns all addresses, by ID, asked for within the time that is given.
-func (b *book) list(ctx context.Context, d AddressDriver, cluster string, within time.Duration) ([]FoundAddress, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.all == nil || time.Since(b.at) >= within {
-		at := time.Now()
-		found, err := d.ListAddresses(ctx, cluster)
-		if err != nil {
-			return nil, err
-		}
-		all := map[string]FoundAddress{}
-		for id := range b.lent {
-			all[id] = b.all[id]
-		}
-		for _, a := range found {
-			if b.sent[a.ID].After(at) { // the list may be older
-				a.Instance = b.all[a.ID].Instance
-			}
-			all[a.ID] = a
-		}
-		b.all, b.at = all, at
-	}
-	return b.sorted(), nil
-}
-
-// sorted is all, by ID.
-func (b *book) sorted() []FoundAddress {
-	return slices.SortedFunc(maps.Values(b.all), func(a, b FoundAddress) int { return cmp.Compare(a.ID, b.ID) })
-}
-
-// used returns those that Services are served with, by ID.
-func (b *book) used() []FoundAddress {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	uses := map[string]bool{}
-	for _, ids := range b.uses {
-		for _, id := range ids {
-			uses[id] = true
-		}
-	}
-	return slices.DeleteFunc(b.sorted(), func(a FoundAddress) bool { return !uses[a.ID] })
-}
-
-// look returns an address by what it is called, asked for a moment ago.
-func (b *book) look(ctx context.Context, d AddressDriver, ref string) (FoundAddress, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if id, ok := b.refs[ref]; ok && time.Since(b.lent[id]) < fresh {
-		return b.all[id], nil
-	}
-	at := time.Now()
-	a, err := d.LookupAddress(ctx, ref)
-	if err != nil {
-		return FoundAddress{}, err
-	}
-	b.make()
-	b.all[a.ID], b.lent[a.ID], b.refs[ref] = a, at, a.ID
-	return a, nil
-}
-
-func (b *book) make() {
-	if b.all == nil {
-		b.all = map[string]FoundAddress{} // as of the zero time
-	}
-	if b.lent == nil {
-		b.lent, b.refs, b.uses, b.sent = map[string]time.Time{}, map[string]string{}, map[types.UID][]string{}, map[string]time.Time{}
-	}
-}
-
-// put notes what the cloud has shown of one Service.
-func (b *book) put(o Owner, found []FoundAddress) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.make()
-	maps.DeleteFunc(b.all, func(_ string, a FoundAddress) bool { return a.Owner.Same(o) })
-	for _, a := range found {
-		b.all[a.ID] = a
-	}
-}
-
-// add notes one more.
-func (b *book) add(a FoundAddress) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.make()
-	b.all[a.ID] = a
-}
-
-// routed notes where an address is routed.
-func (b *book) routed(id string, to Instance) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if a, ok := b.all[id]; ok {
-		a.Instance = to
-		b.make()
-		b.all[id], b.sent[id] = a, time.Now()
-	}
-}
-
-// doubt has the cloud be asked anew.
-func (b *book) doubt() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.at = time.Time{}
-	for id := range b.lent {
-		b.lent[id] = time.Time{}
-	}
-}
-
-// use notes with which addresses a Service is served.
-func (b *book) use(uid types.UID, all []FoundAddress) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.make()
-	ids := make([]string, 0, len(all))
-	for _, a := range all {
-		ids = append(ids, a.ID)
-	}
-	b.uses[uid] = ids
-}
-
-// leave notes that a Service is not served with any.
-func (b *book) leave(uid types.UID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.uses, uid)
 }
 
 // balancers returns what the driver finds of a Service: its load balancers and, of a cloud
@@ -183,21 +39,33 @@ func (e *Engine) all(ctx context.Context, o Owner) ([]Found, error) {
 	if err != nil || d == nil {
 		return found, err
 	}
+	at := time.Now()
 	addrs, err := d.FindAddresses(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	e.book.put(o, addrs)
+	e.book.put(o, addrs, at)
 	for _, a := range addrs {
 		found = append(found, a.Found)
 	}
 	return found, nil
 }
 
-// Floating is whether a Service is to be served with addresses that are routed to a node.
-func (e *Engine) Floating(svc *corev1.Service) bool {
-	a, err := asked(svc.Annotations, e.Config.Compat)
-	return err == nil && floating(a, e.Config)
+// Floats is whether a Service is served with addresses that are routed to a node.
+func (e *Engine) Floats(svc *corev1.Service) bool { return e.book.used(svc.UID) }
+
+// Gone notes that nothing is a Service's any more.
+func (e *Engine) Gone(svc *corev1.Service) { e.book.leave(svc.UID) }
+
+// keepsBalancer is whether a Service that would be served with addresses only because that
+// is the default goes on to be served by the load balancer that it has: its address would be
+// lost.
+func (e *Engine) keepsBalancer(ctx context.Context, svc *corev1.Service, w Wanted) (bool, error) {
+	if !w.Floating || w.Asked.ServeWith != "" || w.Spec.AllowRecreate {
+		return false, nil
+	}
+	lbs, _, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+	return len(lbs[svc.UID]) > 0, err
 }
 
 // serveAddresses gives a Service an address of each of its families, or the one that it
@@ -208,14 +76,18 @@ func (e *Engine) serveAddresses(ctx context.Context, svc *corev1.Service, w Want
 	if !ok {
 		return nil, Refuse("", "the driver %s says that its cloud has addresses, and knows none", e.Config.Provider)
 	}
+	if ns := e.Config.Limits.AllowedNamespaces; len(ns) > 0 && !slices.Contains(ns, svc.Namespace) {
+		return nil, &Error{Class: Quota, Reason: ReasonLimit, Text: fmt.Sprintf("namespace %s may have no address of the cloud: limits.allowedNamespaces", svc.Namespace)}
+	}
 	have, missing, err := e.addressesOf(ctx, d, &w)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case len(missing) > 0 && !may:
+	}
+	if len(missing) > 0 && !may {
 		return nil, &Error{Class: NotFound, Text: fmt.Sprintf("there is no %v address for Service %s", missing, w.Spec.Owner.Key())}
-	case len(missing) > 0 && e.dry(w.Asked):
-		return nil, e.wouldDo(svc, Plan{{Order: Create, Kind: "reserve", Detail: fmt.Sprintf("an address of %v", missing)}})
+	}
+	if e.dry(w.Asked) {
+		return e.wouldServe(ctx, d, svc, w, have, missing)
 	}
 	for _, f := range missing {
 		a, err := e.reserve(ctx, d, svc, w, f)
@@ -226,28 +98,81 @@ func (e *Engine) serveAddresses(ctx context.Context, svc *corev1.Service, w Want
 	}
 	f := Found{}
 	for _, a := range have {
-		if len(a.Addrs) == 0 || a.State != Ready {
-			return nil, &Error{Class: Retryable, After: looks, Text: fmt.Sprintf("address %s of Service %s is still being reserved", a.Name, w.Spec.Owner.Key())}
+		if err := usable(a, w.Spec.Owner); err != nil {
+			return nil, err
 		}
 		f.Addrs = append(f.Addrs, a.Addrs...)
 	}
-	e.book.use(svc.UID, have)
-	if may {
+	e.book.use(svc.UID, w.Spec.Address)
+	st := BuildStatus(svc, w, f, ToNodePort) // Proxy: kube-proxy leaves it to Herald's speakers
+	if !may {
+		return st, nil
+	}
+	if served(svc, have) {
 		if err := e.leaveBalancer(ctx, svc, w); err != nil {
 			return nil, err
 		}
-		if err := e.leaveAddresses(ctx, svc, w, have); err != nil {
-			return nil, err
+	}
+	return st, e.leaveAddresses(ctx, svc, w, have)
+}
+
+// usable is whether an address can be published.
+func usable(a FoundAddress, o Owner) error {
+	switch {
+	case a.State == Failed:
+		return &Error{Class: Retryable, Reason: ReasonAddressFailed, After: time.Minute, Text: fmt.Sprintf("address %s (%s) of Service %s cannot be used: the cloud has given up on it, or has nodes see it as another one: release it in the cloud, and another one is reserved", a.Name, a.ID, o.Key())}
+	case a.State != Ready || len(a.Addrs) == 0:
+		return &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("address %s (%s) of Service %s is still being reserved", a.Name, a.ID, o.Key())}
+	}
+	return nil
+}
+
+// served is whether clients can reach a Service at its addresses: its status says so, and
+// they are routed.
+func served(svc *corev1.Service, have []FoundAddress) bool {
+	for _, a := range have {
+		shown := slices.ContainsFunc(svc.Status.LoadBalancer.Ingress, func(in corev1.LoadBalancerIngress) bool { return in.IP == addrOf(a).String() })
+		if !shown || a.Instance.ID == "" {
+			return false
 		}
 	}
-	return BuildStatus(svc, w, f, ToNodePort), nil // Proxy: kube-proxy leaves it to Herald's speakers
+	return len(have) > 0
+}
+
+// wouldServe says what would be done, and does none of it.
+func (e *Engine) wouldServe(ctx context.Context, d AddressDriver, svc *corev1.Service, w Wanted, have []FoundAddress, missing []corev1.IPFamily) (*corev1.LoadBalancerStatus, error) {
+	var plan Plan
+	for _, f := range missing {
+		plan = append(plan, Step{Order: Create, Kind: "reserve address", Detail: string(f)})
+	}
+	f := Found{}
+	for _, a := range have {
+		f.Addrs = append(f.Addrs, a.Addrs...)
+	}
+	lbs, _, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+	if err != nil {
+		return nil, err
+	}
+	extra, err := e.extra(ctx, d, w, have)
+	if err != nil {
+		return nil, err
+	}
+	plan = append(plan, e.removal(svc, append(slices.Clone(lbs[svc.UID]), extra...), w.Asked.Deletion)...)
+	st := BuildStatus(svc, w, f, ToNodePort)
+	if len(plan) == 0 && st != nil && e.Floats(svc) {
+		return st, nil
+	}
+	if len(plan) == 0 {
+		plan = Plan{{Order: Change, Kind: "serve with", Detail: fmt.Sprint(f.Addrs)}}
+	}
+	return nil, e.wouldDo(svc, plan)
 }
 
 // addressesOf returns the addresses that serve a Service, and the families of which there
 // is none yet. One that the Service names is all there is.
 func (e *Engine) addressesOf(ctx context.Context, d AddressDriver, w *Wanted) (have []FoundAddress, missing []corev1.IPFamily, err error) {
 	if ref := w.Spec.Address; ref != "" {
-		a, err := e.book.look(ctx, d, ref)
+		a, err := e.book.look(ctx, d, ref, fresh)
 		switch {
 		case Is(err, NotFound):
 			return nil, nil, Refuse(ReasonInvalidAnnotation, "annotation %saddress: there is no floating IP %s", Prefix, ref)
@@ -279,6 +204,32 @@ func (e *Engine) addressesOf(ctx context.Context, d AddressDriver, w *Wanted) (h
 	return have, missing, nil
 }
 
+// taken returns the address that a Service of the same name had which is gone, marked anew;
+// nil if there is none, or the cloud cannot mark it.
+func (e *Engine) taken(ctx context.Context, d AddressDriver, svc *corev1.Service, w Wanted, f corev1.IPFamily) (*FoundAddress, error) {
+	all, err := e.book.list(ctx, d, e.Cluster, fresh)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(a FoundAddress) bool {
+		return a.Owner.Cluster == e.Cluster && a.Owner.Key() == w.Spec.Owner.Key() && a.State == Ready && speaks(a, f)
+	})
+	if i < 0 {
+		return nil, nil
+	}
+	was := all[i].Owner
+	a, err := d.Remark(ctx, all[i], w.Spec.Owner)
+	switch {
+	case Is(err, Terminal):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("taking over address %s of Service %s (UID %s): %w", all[i].Name, was.Key(), was.UID, err)
+	}
+	e.book.add(a)
+	e.note(svc, ReasonAdopted, fmt.Sprintf("floating IP %s, %s, is this Service's from now on", a.Name, addrOf(a)))
+	return &a, nil
+}
+
 func speaks(a FoundAddress, f corev1.IPFamily) bool {
 	return slices.ContainsFunc(a.Addrs, func(addr netip.Addr) bool { return familyOf(addr) == f })
 }
@@ -292,6 +243,13 @@ func (e *Engine) reserve(ctx context.Context, d AddressDriver, svc *corev1.Servi
 	if err := e.stillWanted(ctx, w.Spec.Owner); err != nil {
 		return FoundAddress{}, err
 	}
+	if e.Live != nil { // it has the name: whoever had it before is gone
+		if a, err := e.taken(ctx, d, svc, w, f); err != nil {
+			return FoundAddress{}, err
+		} else if a != nil {
+			return *a, nil
+		}
+	}
 	spec := AddressSpec{Owner: w.Spec.Owner, Title: w.Spec.Title, Family: f, Location: w.Spec.Location}
 	price, err := d.AddressPrice(ctx, spec)
 	if err != nil {
@@ -302,13 +260,11 @@ func (e *Engine) reserve(ctx context.Context, d AddressDriver, svc *corev1.Servi
 	}
 	a, err := d.Reserve(ctx, spec)
 	if err != nil {
+		e.book.doubt() // it may be there all the same
 		return FoundAddress{}, fmt.Errorf("reserving an %s address for Service %s: %w", f, spec.Owner.Key(), err)
 	}
 	e.book.add(a)
-	text := "floating IP " + a.Name
-	if len(a.Addrs) > 0 {
-		text += fmt.Sprintf(", %s", a.Addrs[0])
-	}
+	text := fmt.Sprintf("floating IP %s, %s", a.Name, addrOf(a))
 	if price.Currency != "" {
 		text += fmt.Sprintf(" (%s a month, net)", price)
 	}
@@ -319,38 +275,28 @@ func (e *Engine) reserve(ctx context.Context, d AddressDriver, svc *corev1.Servi
 // affordable is whether one more address is within the limits.
 func (e *Engine) affordable(ctx context.Context, d AddressDriver, spec AddressSpec, price Money) error {
 	l := e.Config.Limits
-	if len(l.AllowedNamespaces) > 0 && !slices.Contains(l.AllowedNamespaces, spec.Owner.Namespace) {
-		return &Error{Class: Quota, Reason: ReasonLimit, Text: fmt.Sprintf("namespace %s may have no address of the cloud: limits.allowedNamespaces", spec.Owner.Namespace)}
-	}
 	if l.MaxAddresses == 0 && l.MaxMonthlyCost == 0 {
 		return nil
 	}
-	addrs, err := e.book.list(ctx, d, e.Cluster, fresh)
-	if err != nil {
+	if _, err := e.book.list(ctx, d, e.Cluster, fresh); err != nil {
 		return err
 	}
-	count, milli := 0, int64(0)
-	for _, a := range addrs {
-		if a.Owner.Cluster == e.Cluster {
-			count, milli = count+1, milli+a.Cost.Milli
-		}
-	}
+	count, milli := e.book.bill(e.Cluster, spec.Owner.UID)
 	if most := l.MaxAddresses; most > 0 && count >= most {
 		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("there are %d addresses, and limits.maxAddresses is %d", count, most)}
 	}
-	if most := l.MaxMonthlyCost; most > 0 {
-		lbs, _, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
-		if err != nil {
-			return err
-		}
-		for _, found := range lbs {
-			for _, f := range found {
-				milli += f.Cost.Milli
-			}
-		}
-		if float64(milli+price.Milli) > most*1000 {
-			return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("what there is costs %s a month, an address %s, and limits.maxMonthlyCost is %.2f", Money{milli, price.Currency}, price, most)}
-		}
+	if l.MaxMonthlyCost == 0 {
+		return nil
+	}
+	e.making.Lock()
+	defer e.making.Unlock()
+	lbs, _, err := e.seen.list(ctx, e.Driver, e.Cluster, fresh)
+	if err != nil {
+		return err
+	}
+	_, more := e.making.sum(lbs, spec.Owner.UID)
+	if milli += more; float64(milli+price.Milli) > l.MaxMonthlyCost*1000 {
+		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("what there is costs %s a month, an address %s, and limits.maxMonthlyCost is %.2f", Money{milli, price.Currency}, price, l.MaxMonthlyCost)}
 	}
 	return nil
 }
@@ -371,20 +317,25 @@ func (e *Engine) leaveAddresses(ctx context.Context, svc *corev1.Service, w Want
 	if d == nil {
 		return nil
 	}
-	all, err := e.book.list(ctx, d, e.Cluster, fresh)
+	extra, err := e.extra(ctx, d, w, keep)
 	if err != nil {
 		return err
-	}
-	var extra []Found
-	for _, a := range all {
-		if a.Owner.Same(w.Spec.Owner) && !slices.ContainsFunc(keep, func(k FoundAddress) bool { return k.ID == a.ID }) {
-			extra = append(extra, a.Found)
-		}
 	}
 	if len(keep) == 0 {
 		e.book.leave(svc.UID)
 	}
 	return e.leaveAll(ctx, svc, w, extra)
+}
+
+// extra are the addresses that bear a Service's marks and are none of those that it keeps.
+func (e *Engine) extra(ctx context.Context, d AddressDriver, w Wanted, keep []FoundAddress) (extra []Found, err error) {
+	all, err := e.book.list(ctx, d, e.Cluster, fresh)
+	for _, a := range all {
+		if a.Owner.Same(w.Spec.Owner) && !slices.ContainsFunc(keep, func(k FoundAddress) bool { return k.ID == a.ID }) {
+			extra = append(extra, a.Found)
+		}
+	}
+	return extra, err
 }
 
 func (e *Engine) leaveAll(ctx context.Context, svc *corev1.Service, w Wanted, extra []Found) error {

@@ -115,6 +115,8 @@ func (e *Engine) within(ctx context.Context, o Owner, f *Found, plan Plan) error
 		return err
 	}
 	count, milli := e.making.sum(all, o.UID)
+	_, addresses := e.book.bill(e.Cluster, o.UID) // as far as they are known: nobody is asked
+	milli += addresses
 	if most := l.MaxLoadBalancers; f == nil && most > 0 && count >= most {
 		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("there are %d load balancers, and limits.maxLoadBalancers is %d", count, most)}
 	}

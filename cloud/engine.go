@@ -98,6 +98,18 @@ func (e *Engine) serve(ctx context.Context, svc *corev1.Service, nodes []*corev1
 	if p := w.Asked.Provider; p != "" && p != e.Config.Provider {
 		return nil, ErrElsewhere
 	}
+	keeps, err := e.keepsBalancer(ctx, svc, w)
+	if err != nil {
+		return nil, err
+	}
+	if keeps {
+		e.warn(svc, ReasonRecreate, fmt.Sprintf("Service %s keeps its load balancer, though defaults.serveWith is floating-ip: its address would be another one; set annotation %sserve-with to have it so", w.Spec.Owner.Key(), Prefix))
+		c := e.Config
+		c.Defaults.ServeWith = WithLoadBalancer
+		if w, err = BuildSpec(svc, e.owner(svc), c, can); err != nil {
+			return nil, err
+		}
+	}
 	e.warnOfPorts(svc, w.Problems)
 	if w.Floating {
 		return e.serveAddresses(ctx, svc, w, may)
@@ -108,6 +120,9 @@ func (e *Engine) serve(ctx context.Context, svc *corev1.Service, nodes []*corev1
 	f, err := e.settle(ctx, svc, w, may)
 	if f == nil || err != nil && !Is(err, Unsafe) {
 		return nil, err
+	}
+	if e.book.used(svc.UID) {
+		e.book.leave(svc.UID)
 	}
 	if may && can.Addresses && laneOf(ctx) == Drifting {
 		if err := e.leaveAddresses(ctx, svc, w, nil); err != nil {

@@ -392,3 +392,40 @@ func TestASlowCloudIsWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// A list that hangs holds up no address that has to move.
+func TestAListThatHangsHoldsUpNoMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := cloudtest.FakeLab(t)
+		w := cloudtest.NewWorld(l)
+		svc := cloudtest.Service("web", "uid-web", 80)
+		svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
+		addr := netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP)
+		known, _, err := l.Driver.Instances(t.Context(), w.Nodes(2), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // another Ensure asks anew
+		hang, ended := make(chan struct{}), make(chan struct{})
+		l.Fault(func(call string, after bool) error {
+			if call == "ListAddresses" && !after {
+				<-hang
+			}
+			return nil
+		})
+		go func() {
+			defer close(ended)
+			_, _ = w.Ensure(t.Context(), svc, w.Nodes(2))
+		}()
+		synctest.Wait()
+		m := cloud.Mover{Engine: w.Engine, Driver: l.Driver.(cloud.AddressDriver)}
+		if _, err := m.Move(t.Context(), map[netip.Addr]cloud.Placement{addr: {To: known[0]}}); err != nil {
+			t.Error(err)
+		}
+		if got := l.Addresses()[0].Instance; got != known[0].Instance {
+			t.Errorf("it is at %+v", got)
+		}
+		close(hang)
+		<-ended
+	})
+}

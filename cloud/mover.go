@@ -75,6 +75,7 @@ type Mover struct {
 	going map[string]going // by ID of the address
 	dark  map[string]time.Time
 	later map[string]backoff
+	asks  backoff // for all
 }
 
 // going is an address on its way.
@@ -96,6 +97,7 @@ const (
 	movesAtOnce = 8
 	moveLooks   = 250 * time.Millisecond // at what is on its way
 	moveTimeout = 15 * time.Second       // of one call
+	movePlan    = 2 * time.Second        // for which a plan is good
 	moveWaits   = 2 * time.Minute        // until a cloud is asked where an address is after all
 	retryMove   = time.Second            // at first
 	retryMoves  = 30 * time.Second       // at most
@@ -114,11 +116,11 @@ func (m *Mover) Move(ctx context.Context, want map[netip.Addr]Placement) (again 
 	if m.going == nil {
 		m.going, m.dark, m.later = map[string]going{}, map[string]time.Time{}, map[string]backoff{}
 	}
-	_, err = m.Engine.book.list(ctx, m.Driver, m.Engine.Cluster, every) // what was known is better than nothing
+	err = m.look(ctx, every) // what was known is better than nothing
 	m.arrive(ctx)
 	now := time.Now()
 	var start []Move
-	moves := PlanMoves(want, m.Engine.book.used())
+	moves := PlanMoves(want, m.Engine.book.movable())
 	m.watch(moves, now)
 	again = every
 	for _, mv := range moves {
@@ -130,7 +132,13 @@ func (m *Mover) Move(ctx context.Context, want map[netip.Addr]Placement) (again 
 			start = append(start, mv)
 		}
 	}
-	err = errors.Join(err, m.start(ctx, start))
+	begun, failed := m.start(ctx, start)
+	if err = errors.Join(err, failed); begun < len(start) {
+		again = moveLooks
+	}
+	if err != nil {
+		again = min(again, max(m.asks.at.Sub(now), retryMove))
+	}
 	for _, b := range m.later {
 		again = min(again, max(b.at.Sub(now), moveLooks))
 	}
@@ -138,6 +146,24 @@ func (m *Mover) Move(ctx context.Context, want map[netip.Addr]Placement) (again 
 		again = min(again, max(time.Until(g.look), moveLooks/2))
 	}
 	return again, err
+}
+
+// look asks the cloud where all addresses are, if it was not asked within a time. What
+// fails is tried again later and later: whoever rings does not hurry it.
+func (m *Mover) look(ctx context.Context, every time.Duration) error {
+	if m.Engine.book.within(every) || time.Now().Before(m.asks.at) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(WithLane(ctx, Drifting), moveTimeout)
+	defer cancel()
+	_, err := m.Engine.book.list(ctx, m.Driver, m.Engine.Cluster, every)
+	if err == nil {
+		m.asks = backoff{}
+		return nil
+	}
+	m.asks.wait = min(max(2*m.asks.wait, retryMove), retryMoves)
+	m.asks.at = time.Now().Add(m.asks.wait)
+	return err
 }
 
 // watch notes since when addresses are served by nobody.
@@ -202,28 +228,40 @@ func (m *Mover) verify(ctx context.Context, doubtful []going) {
 		return
 	}
 	m.Engine.book.doubt()
-	all, err := m.Engine.book.list(ctx, m.Driver, m.Engine.Cluster, fresh)
-	if err != nil {
-		m.Engine.Log.Warn("asking where addresses are routed", "err", err)
-	}
+	err := m.look(ctx, fresh)
 	for _, g := range doubtful {
-		there := func(a FoundAddress) bool { return a.ID == g.Address.ID && a.Instance.ID == g.To.Instance.ID }
-		if slices.ContainsFunc(all, there) {
-			m.arrived(g)
-			continue
+		if ref := m.Engine.book.called(g.Address.ID); ref != "" { // a list does not show it
+			_, lost := m.Engine.book.look(ctx, m.Driver, ref, 0)
+			err = errors.Join(err, lost)
 		}
-		m.failed(g.Move, &Error{Class: Retryable, Text: fmt.Sprintf("the cloud has not routed %s to node %s", g.Address.Name, g.To.Node)})
+		there := func(a FoundAddress) bool {
+			return a.ID == g.Address.ID && a.Instance.ID == g.To.Instance.ID
+		}
+		switch {
+		case slices.ContainsFunc(m.Engine.book.known(), there):
+			m.arrived(g)
+		case err != nil:
+			m.failed(g.Move, fmt.Errorf("asking whether %s is routed to node %s: %w", g.Address.Name, g.To.Node, err))
+		default:
+			m.failed(g.Move, &Error{Class: Retryable, Text: fmt.Sprintf("the cloud has not routed %s to node %s", g.Address.Name, g.To.Node)})
+		}
 	}
 }
 
-// start begins moves, some at once.
-func (m *Mover) start(ctx context.Context, moves []Move) error {
+// start begins moves, some at once, and returns how many: those who have waited for long are
+// planned for anew.
+func (m *Mover) start(ctx context.Context, moves []Move) (begun int, err error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	var errs []error
 	slots := make(chan struct{}, movesAtOnce)
+	planned := time.Now()
 	for _, mv := range moves {
 		slots <- struct{}{}
+		if time.Since(planned) > movePlan || ctx.Err() != nil {
+			break
+		}
+		begun++
 		wg.Go(func() {
 			defer func() { <-slots }()
 			began := time.Now()
@@ -231,6 +269,7 @@ func (m *Mover) start(ctx context.Context, moves []Move) error {
 			mu.Lock()
 			defer mu.Unlock()
 			switch id := mv.Address.ID; {
+			case ctx.Err() != nil: // the process ends
 			case err != nil:
 				errs = append(errs, err)
 				m.failed(mv, err)
@@ -244,7 +283,7 @@ func (m *Mover) start(ctx context.Context, moves []Move) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return begun, errors.Join(errs...)
 }
 
 func (m *Mover) assign(ctx context.Context, mv Move) (Pending, error) {
@@ -277,7 +316,7 @@ func (m *Mover) arrived(g going) {
 	m.Engine.Count.moved(took, dark)
 	m.each(g.Address, func(svc *corev1.Service) {
 		m.Engine.said.well(svc.UID)
-		m.Engine.note(svc, ReasonMoved, fmt.Sprintf("%s is routed to node %s, and no more to %s: %s", addrsOf(g.Address), g.To.Node, cmp.Or(from.Name, from.ID), took))
+		m.Engine.note(svc, ReasonMoved, fmt.Sprintf("%s is routed to node %s, and no more to %s: %s", addrOf(g.Address), g.To.Node, cmp.Or(from.Name, from.ID), took))
 	})
 }
 
@@ -294,7 +333,7 @@ func (m *Mover) failed(mv Move, err error) {
 	if Is(err, NotFound) {
 		m.Engine.book.doubt()
 	}
-	if Is(err, Locked) {
+	if Is(err, Locked) && b.wait < retryMoves {
 		return // somebody else is at it, or we were a moment ago
 	}
 	m.each(mv.Address, func(svc *corev1.Service) {
@@ -321,18 +360,18 @@ func (m *Mover) each(a FoundAddress, do func(*corev1.Service)) {
 	}
 }
 
-func addrsOf(a FoundAddress) netip.Addr {
+// addrOf is the address that clients use.
+func addrOf(a FoundAddress) netip.Addr {
 	if len(a.Addrs) == 0 {
 		return netip.Addr{}
 	}
 	return a.Addrs[0]
 }
 
-// Routed returns to which machine each address is routed that a Service is served with, as
-// far as is known.
+// Routed returns to which machine each address is routed, as far as is known.
 func (m *Mover) Routed() map[netip.Addr]Instance {
 	all := map[netip.Addr]Instance{}
-	for _, a := range m.Engine.book.used() {
+	for _, a := range m.Engine.book.movable() {
 		for _, addr := range a.Addrs {
 			all[addr] = a.Instance
 		}

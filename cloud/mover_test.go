@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestPlanMoves(t *testing.T) {
@@ -91,5 +92,46 @@ func TestPlanMovesProperties(t *testing.T) {
 				t.Errorf("seed %d: %s is where nobody serves it", seed, a.Addrs[0])
 			}
 		}
+	}
+}
+
+// What was asked for before an address was routed does not say where it is now.
+func TestAnAnswerMayBeOld(t *testing.T) {
+	o := Owner{Cluster: "c", UID: "u", Namespace: "a", Name: "web"}
+	at := func(machine string) FoundAddress {
+		return FoundAddress{Found: Found{ID: "1", Owner: o, State: Ready}, Instance: Instance{ID: machine}}
+	}
+	var b book
+	asked := time.Now()
+	b.put(o, []FoundAddress{at("a")}, asked)
+	time.Sleep(time.Millisecond)
+	b.routed("1", Instance{ID: "b"})
+	b.put(o, []FoundAddress{at("a")}, asked)
+	if got := b.known()[0].Instance.ID; got != "b" {
+		t.Errorf("by an old answer it is at %s", got)
+	}
+	b.put(o, []FoundAddress{at("c")}, time.Now())
+	if got := b.known()[0].Instance.ID; got != "c" {
+		t.Errorf("by a new answer it is at %s", got)
+	}
+	b.put(o, nil, time.Now())
+	if len(b.known()) != 0 || len(b.sent) != 0 {
+		t.Errorf("what is gone is remembered: %v, %v", b.known(), b.sent)
+	}
+}
+
+// What is lent is forgotten with the last Service that names it.
+func TestWhatIsLentIsForgotten(t *testing.T) {
+	var b book
+	b.use("u", "mine")
+	b.lent["mine"], b.all["1"] = lent{id: "1"}, FoundAddress{Found: Found{ID: "1"}}
+	b.use("v", "mine")
+	b.leave("u")
+	if len(b.known()) != 1 {
+		t.Error("it is forgotten though a Service names it")
+	}
+	b.leave("v")
+	if len(b.known()) != 0 || len(b.lent) != 0 || len(b.uses) != 0 || len(b.left) != 0 {
+		t.Errorf("%v, %v, %v, %v", b.known(), b.lent, b.uses, b.left)
 	}
 }

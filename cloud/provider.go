@@ -67,6 +67,9 @@ type AddressDriver interface {
 	AddressPrice(ctx context.Context, spec AddressSpec) (Money, error)
 	// Reserve makes an address, or returns the one that was made before.
 	Reserve(ctx context.Context, spec AddressSpec) (FoundAddress, error)
+	// Remark gives an address to another Service, with the name that it would have been
+	// reserved under. An error of class Terminal says that the cloud cannot.
+	Remark(ctx context.Context, a FoundAddress, to Owner) (FoundAddress, error)
 	// Routable is whether addresses can be routed to a machine. It calls nobody.
 	Routable(Instance) bool
 	// Assign has an address routed to a machine, wherever it was before: one call that

@@ -24,4 +24,5 @@ const (
 	ReasonReserved          = "AddressReserved"
 	ReasonMoved             = "AddressMoved"
 	ReasonNotMoved          = "AddressNotMoved"
+	ReasonAddressFailed     = "AddressFailed"
 )

@@ -81,6 +81,14 @@ func steered(a Asked, can Capabilities) (Capabilities, error) {
 		return can, Refuse(ReasonInvalidAnnotation, "annotation %sproxy-protocol: with a floating IP backends see the client itself: remove it", Prefix)
 	case a.IPMode == corev1.LoadBalancerIPModeVIP:
 		return can, Refuse(ReasonInvalidAnnotation, "annotation %sip-mode: VIP: what is sent to a floating IP Herald's speakers steer, and kube-proxy is to leave it alone: remove it", Prefix)
+	case says(a.Internal, false):
+		return can, Refuse(ReasonInvalidAnnotation, "annotation %sinternal: a floating IP is public: remove it, or serve with a load balancer", Prefix)
+	case a.Hostname != "":
+		return can, Refuse(ReasonInvalidAnnotation, "annotation %shostname: nodes steer by the address in the status: remove it", Prefix)
+	case len(a.NodeSelector) > 0:
+		return can, Refuse(ReasonInvalidAnnotation, "annotation %snode-selector: a floating IP goes to any node that can serve it: keep nodes out by label node.kubernetes.io/exclude-from-external-load-balancers", Prefix)
+	case a.FrontFamilies != nil:
+		return can, Refuse(ReasonInvalidAnnotation, "annotation %sfront-families: nodes steer to endpoints of the same family: set spec.ipFamilies", Prefix)
 	case a.Adopt != "" || a.AdoptFrom != "":
 		return can, Refuse(ReasonInvalidAnnotation, "annotations %sadopt and %sadopt-from are for load balancers: name a floating IP in %saddress", Prefix, Prefix, Prefix)
 	}

@@ -20,7 +20,12 @@ type balancer struct{ *Provider }
 // Service's: only then is EnsureLoadBalancerDeleted called, and the finalizer goes in
 // any case.
 func (b balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
-	return b.engine.Exists(ctx, svc)
+	st, exists, err := b.engine.Exists(ctx, svc)
+	if err == nil && !exists { // it is not called to delete what there is not
+		b.engine.Gone(svc)
+		err = b.unmark(svc)
+	}
+	return st, exists, err
 }
 
 // GetLoadBalancerName is the name that nothing else in the cloud has.
@@ -57,17 +62,31 @@ func (b balancer) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Se
 
 // EnsureLoadBalancerDeleted returns nil once nothing is left.
 func (b balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
-	return b.engine.Delete(ctx, svc)
+	if err := b.engine.Delete(ctx, svc); err != nil {
+		return err
+	}
+	return b.unmark(svc)
 }
 
 // float has a Service say that its addresses are routed to a node, if that is so: the
 // service controller writes the addresses only.
 func (b balancer) float(svc *corev1.Service) error {
-	if b.host != nil && b.engine.Floating(svc) {
+	if b.host != nil && b.engine.Floats(svc) {
 		defer b.host.floating()
 	}
-	edited := b.routing(svc)
-	if edited == svc {
+	return b.write(svc, b.routing(svc))
+}
+
+// unmark has one that is of another type now not say so any more.
+func (b balancer) unmark(svc *corev1.Service) error {
+	if svc.DeletionTimestamp != nil {
+		return nil
+	}
+	return b.write(svc, unrouted(svc))
+}
+
+func (b balancer) write(svc, edited *corev1.Service) error {
+	if edited == svc || b.dry(svc) {
 		return nil
 	}
 	_, err := helpers.PatchService(b.client.CoreV1(), svc, edited)

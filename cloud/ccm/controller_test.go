@@ -221,3 +221,36 @@ func TestDryRun(t *testing.T) {
 		}
 	}
 }
+
+// A Service has the mark by which speakers steer as long as it is served with addresses, and
+// no longer: whoever serves it next would have nodes steer what is not Herald's.
+func TestTheMarkOfAddresses(t *testing.T) {
+	ours := cloud.Prefix + "made-up"
+	for name, class := range map[string]*string{"plain": nil, "classy": &ours} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, "drift: {interval: 10s}")
+			svc := cloudtest.Service(name, types.UID("uid-"+name), 80)
+			svc.Spec.LoadBalancerClass = class
+			svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
+			if _, err := c.client.CoreV1().Services("shop").Create(t.Context(), svc, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			c.until(t, "served with an address", name, func(s *corev1.Service) bool { return served(s) && marked(s) })
+			if n := len(c.cloud.Addresses()); n != 1 || len(c.cloud.All()) != 0 {
+				t.Errorf("there are %d addresses and %v", n, c.cloud.All())
+			}
+			c.edit(t, name, func(s *corev1.Service) { delete(s.Annotations, cloud.Prefix+"serve-with") })
+			c.until(t, "served with a load balancer", name, func(s *corev1.Service) bool {
+				return served(s) && !marked(s) && len(c.cloud.All()) == 1
+			})
+			c.edit(t, name, func(s *corev1.Service) {
+				s.Annotations = map[string]string{cloud.Prefix + "serve-with": string(cloud.WithFloatingIP)}
+			})
+			c.until(t, "served with an address again", name, marked)
+			c.edit(t, name, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
+			c.until(t, "of another type", name, func(s *corev1.Service) bool {
+				return !marked(s) && len(s.Finalizers) == 0 && len(c.cloud.Addresses())+len(c.cloud.All()) == 0
+			})
+		})
+	}
+}

@@ -66,7 +66,11 @@ func newHost(p *Provider, factory informers.SharedInformerFactory) *host {
 // watch has changes of Services and of nodes be noticed.
 func (h *host) watch(services, nodes cache.SharedIndexInformer) {
 	service := func(obj any) {
-		if svc, ok := obj.(*corev1.Service); ok && (h.ours(svc) || h.has(svc)) {
+		svc, ok := obj.(*corev1.Service)
+		if ok && marked(svc) && h.served(svc) {
+			h.floating() // addresses may have to move before it was looked at
+		}
+		if ok && (h.ours(svc) || h.has(svc)) {
 			h.queue.Add(svc.Namespace + "/" + svc.Name)
 		}
 	}
@@ -212,8 +216,8 @@ func (h *host) keep(ctx context.Context, svc *corev1.Service) error {
 	return err
 }
 
-func (h *host) dry(svc *corev1.Service) bool {
-	return h.config.DryRun || svc.Annotations[cloud.Prefix+"dry-run"] == "true"
+func (p *Provider) dry(svc *corev1.Service) bool {
+	return p.config.DryRun || svc.Annotations[cloud.Prefix+"dry-run"] == "true"
 }
 
 // clean removes what a Service had, then its status, then the finalizer.
@@ -237,7 +241,10 @@ func (h *host) clean(ctx context.Context, svc *corev1.Service) error {
 
 // publish writes a Service's status, if it differs.
 func (h *host) publish(svc *corev1.Service, st *corev1.LoadBalancerStatus) error {
-	if h.engine.Floating(svc) {
+	if h.dry(svc) {
+		return nil
+	}
+	if h.engine.Floats(svc) {
 		defer h.floating()
 	}
 	edited := h.routing(svc)

@@ -3,10 +3,12 @@ package ccm
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,8 +31,11 @@ type router struct {
 	source *kube.Source
 	mover  *cloud.Mover
 
-	machines map[string]cloud.Target // by node
-	read     time.Time               // when they were asked for
+	machines map[string]cloud.Target // by node; replaced whole
+	unknown  map[string]time.Time    // nodes that are none, and since when
+	ask      time.Time               // when they are to be asked for again
+	failing  time.Duration           // for how long that was put off last
+	news     chan news               // the latest, to be told
 	chosen   map[netip.Addr]tenure
 	users    map[netip.Addr][]*corev1.Service // of the last pass
 }
@@ -65,17 +70,21 @@ func (h *host) route(ctx context.Context) {
 	case <-h.floats:
 	}
 	r, err := h.newRouter()
-	if err != nil {
-		h.log.Error("no address is routed to a node", "err", err)
-		return
+	for err != nil {
+		h.log.Error("no address is routed to a node: trying again", "err", err)
+		if !loop.Pause(ctx, steady) {
+			return
+		}
+		r, err = h.newRouter()
 	}
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() {
 		if err := r.source.Run(ctx); err != nil {
 			h.log.Error("reading what speakers are alive", "err", err)
 		}
-	}()
+	})
+	parts.Go(func() { r.tellAll(ctx) })
 	for ctx.Err() == nil {
 		again := r.pass(ctx)
 		select {
@@ -85,7 +94,6 @@ func (h *host) route(ctx context.Context) {
 		}
 		loop.Pause(ctx, gather)
 	}
-	<-read
 }
 
 func (h *host) newRouter() (*router, error) {
@@ -101,7 +109,7 @@ func (h *host) newRouter() (*router, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &router{host: h, chosen: map[netip.Addr]tenure{}}
+	r := &router{host: h, chosen: map[netip.Addr]tenure{}, unknown: map[string]time.Time{}, news: make(chan news, 1)}
 	r.mover = &cloud.Mover{Engine: h.engine, Driver: d, Services: func(a netip.Addr) []*corev1.Service { return r.users[a] }}
 	r.source, err = kube.NewSource(clients, kube.Options{Namespace: h.config.Namespace, Onlooker: true, Ring: h.bell.Ring, Log: h.log})
 	return r, err
@@ -117,9 +125,8 @@ func (r *router) pass(ctx context.Context) (again time.Duration) {
 	if len(r.users) == 0 {
 		return r.config.Drift.Interval.Duration
 	}
-	if err := r.resolve(ctx); err != nil {
+	if err := r.resolve(ctx, time.Now()); err != nil && ctx.Err() == nil {
 		r.log.Warn("asking which machines nodes are: those that were known are used", "err", err)
-		again = retry
 	}
 	holders := speaker.Holders(s, func(node string) bool { return r.machines[node].Instance.ID != "" })
 	want, settles := r.placements(holders, time.Now())
@@ -127,11 +134,8 @@ func (r *router) pass(ctx context.Context) (again time.Duration) {
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn("routing addresses", "err", err)
 	}
-	if err := r.tell(holders); err != nil && ctx.Err() == nil {
-		r.log.Warn("saying where addresses are routed", "err", err)
-		again = retry
-	}
-	for _, d := range []time.Duration{next, settles} {
+	r.publish(news{holders, r.mover.Routed(), r.machines, r.users})
+	for _, d := range []time.Duration{next, settles, time.Until(r.ask)} {
 		if d > 0 && (again == 0 || d < again) {
 			again = d
 		}
@@ -157,27 +161,65 @@ func (r *router) usersOf(s snapshot.Snapshot) map[netip.Addr][]*corev1.Service {
 	return users
 }
 
+// How often machines are asked for.
+const (
+	unknownAsk  = 15 * time.Second // while there is a node that is none yet
+	unknownFor  = 2 * time.Minute  // and not for longer: it may never be one
+	failingMost = 30 * time.Second // after what has failed
+)
+
 // resolve finds out which machines nodes are, if nodes have changed or it was long ago.
-func (r *router) resolve(ctx context.Context) error {
-	if !r.nodesChanged.Swap(false) && time.Since(r.read) < r.config.Drift.Interval.Duration {
+// A new one may not be known at once.
+func (r *router) resolve(ctx context.Context, now time.Time) error {
+	if changed := r.nodesChanged.Swap(false); changed && r.failing == 0 {
+		r.ask = time.Time{}
+	}
+	if now.Before(r.ask) {
 		return nil
 	}
 	nodes, err := r.eligible()
 	if err != nil {
 		return err
 	}
-	known, _, err := r.engine.Driver.Instances(cloud.WithLane(ctx, cloud.Failover), nodes, false)
+	machines, err := r.resolved(cloud.WithLane(ctx, cloud.Drifting), nodes)
 	if err != nil {
-		r.nodesChanged.Store(true)
+		r.failing = min(max(2*r.failing, retry), failingMost)
+		r.ask = now.Add(r.failing)
 		return err
 	}
-	r.machines, r.read = map[string]cloud.Target{}, time.Now()
-	for _, m := range known {
-		if r.mover.Driver.Routable(m.Instance) {
-			r.machines[m.Node] = m
+	r.machines, r.failing, r.ask = machines, 0, now.Add(r.config.Drift.Interval.Duration)
+	unknown := map[string]time.Time{}
+	for _, n := range nodes {
+		if _, ok := machines[n.Name]; ok {
+			continue
+		}
+		if unknown[n.Name] = r.unknown[n.Name]; unknown[n.Name].IsZero() {
+			unknown[n.Name] = now
+		}
+		if now.Sub(unknown[n.Name]) < unknownFor {
+			r.ask = now.Add(unknownAsk)
 		}
 	}
+	r.unknown = unknown
 	return nil
+}
+
+// resolved returns the machines to which the cloud can route, by node: how a load balancer
+// would reach them does not matter.
+func (r *router) resolved(ctx context.Context, nodes []*corev1.Node) (map[string]cloud.Target, error) {
+	machines := map[string]cloud.Target{}
+	for _, private := range []bool{true, false} {
+		known, _, err := r.engine.Driver.Instances(ctx, nodes, private)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range known {
+			if r.mover.Driver.Routable(m.Instance) {
+				machines[m.Node] = m
+			}
+		}
+	}
+	return machines, nil
 }
 
 // placements says where addresses should be; settles is when the first of those becomes
@@ -204,20 +246,55 @@ func (r *router) placements(holders map[netip.Addr]speaker.Holding, now time.Tim
 	return want, settles
 }
 
+// news are what Services are to say of where their addresses are.
+type news struct {
+	holders  map[netip.Addr]speaker.Holding
+	at       map[netip.Addr]cloud.Instance
+	machines map[string]cloud.Target
+	users    map[netip.Addr][]*corev1.Service
+}
+
+// publish has news be told instead of those that are not told yet. It never blocks.
+func (r *router) publish(n news) {
+	select {
+	case <-r.news:
+	default:
+	}
+	r.news <- n // only pass sends
+}
+
+// tellAll tells news until ctx ends: writing is slow, and no address is to wait for it.
+func (r *router) tellAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-r.news:
+			if err := r.tell(n); err != nil && ctx.Err() == nil {
+				r.log.Warn("saying where addresses are routed", "err", err)
+				time.AfterFunc(retry, r.bell.Ring) // it is said anew
+			}
+		}
+	}
+}
+
 // tell has each Service say where its addresses are routed.
-func (r *router) tell(holders map[netip.Addr]speaker.Holding) error {
-	at, nodes := r.mover.Routed(), map[string]string{}
-	for node, m := range r.machines {
+func (r *router) tell(n news) error {
+	if r.config.DryRun {
+		return nil
+	}
+	nodes, told := map[string]string{}, map[*corev1.Service]bool{}
+	for node, m := range n.machines {
 		nodes[m.Instance.ID] = node
 	}
-	told := map[*corev1.Service]bool{}
-	for _, addr := range slices.SortedFunc(keys(r.users), netip.Addr.Compare) {
-		for _, svc := range r.users[addr] {
-			if told[svc] {
+	var errs []error
+	for _, addr := range slices.SortedFunc(keys(n.users), netip.Addr.Compare) {
+		for _, svc := range n.users[addr] {
+			if told[svc] || !r.engine.Floats(svc) {
 				continue
 			}
 			told[svc] = true
-			cond, known := routed(svc, at, nodes, holders)
+			cond, known := routed(svc, n.at, nodes, n.holders)
 			if !known {
 				continue // it has not been looked at since this process began
 			}
@@ -226,11 +303,11 @@ func (r *router) tell(holders map[netip.Addr]speaker.Holding) error {
 				continue
 			}
 			if _, err := helpers.PatchService(r.client.CoreV1(), svc, edited); err != nil {
-				return fmt.Errorf("writing condition %s of Service %s/%s: %w", cond.Type, svc.Namespace, svc.Name, err)
+				errs = append(errs, fmt.Errorf("writing condition %s of Service %s/%s: %w", cond.Type, svc.Namespace, svc.Name, err))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func keys[K comparable, V any](m map[K]V) func(func(K) bool) {
@@ -261,7 +338,7 @@ func routed(svc *corev1.Service, at map[netip.Addr]cloud.Instance, nodes map[str
 		switch {
 		case should.Node == "":
 			c.Status, c.Reason = metav1.ConditionFalse, reasonNoNode
-			words = append(words, fmt.Sprintf("%s: no node can serve it: none that is a machine of the cloud has a speaker that is alive and a usable endpoint within reach", addr))
+			words = append(words, fmt.Sprintf("%s: no node can serve it: none that is a machine of the cloud has a speaker that is alive and a usable endpoint within reach, or its loadBalancerSourceRanges cannot be read", addr))
 		case node == "" || !slices.Contains(should.Able, node):
 			c.Status, c.Reason = metav1.ConditionFalse, cmp.Or(strings.TrimPrefix(c.Reason, reasonRouted), reasonPending)
 			words = append(words, fmt.Sprintf("%s is on its way to node %s", addr, should.Node))
@@ -270,25 +347,36 @@ func routed(svc *corev1.Service, at map[netip.Addr]cloud.Instance, nodes map[str
 		}
 	}
 	c.Message = strings.Join(words, "; ")
-	return c, true
+	return c, len(words) > 0
 }
 
 // routing returns a Service with the condition that its addresses are routed, or without,
 // as it should be; it is svc itself if it is so. Speakers steer by that condition.
 func (p *Provider) routing(svc *corev1.Service) *corev1.Service {
-	had := meta.FindStatusCondition(svc.Status.Conditions, kube.ConditionRouted) != nil
-	wants := svc.Spec.Type == corev1.ServiceTypeLoadBalancer && p.engine.Floating(svc)
-	if had == wants {
+	if !p.engine.Floats(svc) {
+		return unrouted(svc)
+	}
+	if marked(svc) {
 		return svc
 	}
 	edited := svc.DeepCopy()
-	if wants {
-		meta.SetStatusCondition(&edited.Status.Conditions, metav1.Condition{Type: kube.ConditionRouted, Status: metav1.ConditionFalse,
-			Reason: reasonPending, Message: "the cloud is being asked to route its addresses to a node", ObservedGeneration: svc.Generation})
-	} else {
-		meta.RemoveStatusCondition(&edited.Status.Conditions, kube.ConditionRouted)
-	}
+	meta.SetStatusCondition(&edited.Status.Conditions, metav1.Condition{Type: kube.ConditionRouted, Status: metav1.ConditionFalse,
+		Reason: reasonPending, Message: "the cloud is being asked to route its addresses to a node", ObservedGeneration: svc.Generation})
 	return edited
+}
+
+// unrouted returns a Service without the condition; svc itself if it has none.
+func unrouted(svc *corev1.Service) *corev1.Service {
+	if !marked(svc) {
+		return svc
+	}
+	edited := svc.DeepCopy()
+	meta.RemoveStatusCondition(&edited.Status.Conditions, kube.ConditionRouted)
+	return edited
+}
+
+func marked(svc *corev1.Service) bool {
+	return meta.FindStatusCondition(svc.Status.Conditions, kube.ConditionRouted) != nil
 }
 
 // floating has addresses be routed, now that there is a Service that has some.

@@ -7,11 +7,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/cloud/cloudtest"
-	"github.com/herald-lb/herald/internal/kube"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -33,15 +31,20 @@ func TestRouted(t *testing.T) {
 		holders map[netip.Addr]speaker.Holding
 		want    string
 	}{
-		"where they should be":        {at("i-1", "i-1"), map[netip.Addr]speaker.Holding{four: both, six: both}, "True Routed 203.0.113.7 is routed to node n1; 2001:db8::7 is routed to node n1"},
-		"where they could be":         {at("i-1", "i-2"), map[netip.Addr]speaker.Holding{four: both, six: both}, "True Routed 203.0.113.7 is routed to node n1; 2001:db8::7 is routed to node n2"},
-		"one is nowhere yet":          {at("i-1", ""), map[netip.Addr]speaker.Holding{four: both, six: both}, "False Pending 203.0.113.7 is routed to node n1; 2001:db8::7 is on its way to node n1"},
-		"one is where nobody serves":  {at("i-1", "i-3"), map[netip.Addr]speaker.Holding{four: both, six: both}, "False Pending 203.0.113.7 is routed to node n1; 2001:db8::7 is on its way to node n1"},
-		"no node can serve one":       {at("i-1", ""), map[netip.Addr]speaker.Holding{four: both}, "False NoNode 203.0.113.7 is routed to node n1; 2001:db8::7: no node can serve it"},
-		"no node, and one on its way": {at("", ""), map[netip.Addr]speaker.Holding{six: both}, "False NoNode 203.0.113.7: no node can serve it"},
-		"one is not known":            {map[netip.Addr]cloud.Instance{four: {ID: "i-1"}}, nil, "unknown"},
+		"where they should be":         {at("i-1", "i-1"), map[netip.Addr]speaker.Holding{four: both, six: both}, "True Routed 203.0.113.7 is routed to node n1; 2001:db8::7 is routed to node n1"},
+		"where they could be":          {at("i-1", "i-2"), map[netip.Addr]speaker.Holding{four: both, six: both}, "True Routed 203.0.113.7 is routed to node n1; 2001:db8::7 is routed to node n2"},
+		"one is nowhere yet":           {at("i-1", ""), map[netip.Addr]speaker.Holding{four: both, six: both}, "False Pending 203.0.113.7 is routed to node n1; 2001:db8::7 is on its way to node n1"},
+		"one is where nobody serves":   {at("i-1", "i-3"), map[netip.Addr]speaker.Holding{four: both, six: both}, "False Pending 203.0.113.7 is routed to node n1; 2001:db8::7 is on its way to node n1"},
+		"no node can serve one":        {at("i-1", ""), map[netip.Addr]speaker.Holding{four: both}, "False NoNode 203.0.113.7 is routed to node n1; 2001:db8::7: no node can serve it"},
+		"no node, and one on its way":  {at("", ""), map[netip.Addr]speaker.Holding{six: both}, "False NoNode 203.0.113.7: no node can serve it"},
+		"nothing stands in the status": {map[netip.Addr]cloud.Instance{}, nil, "unknown"},
+		"one is not known":             {map[netip.Addr]cloud.Instance{four: {ID: "i-1"}}, nil, "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			svc := svc.DeepCopy()
+			if len(c.at) == 0 {
+				svc.Status.LoadBalancer.Ingress = nil
+			}
 			cond, known := routed(svc, c.at, nodes, c.holders)
 			got := "unknown"
 			if known {
@@ -76,34 +79,5 @@ func TestPlacementsSettle(t *testing.T) {
 	}
 	if _, settles := r.placements(nil, start); settles != 0 || len(r.chosen) != 0 {
 		t.Errorf("nothing is wanted: %v, in %s", r.chosen, settles)
-	}
-}
-
-// A Service has the mark by which speakers steer as long as it is served with addresses.
-func TestRoutingMark(t *testing.T) {
-	p, err := New(strings.NewReader("provider: made-up\n"), "", testLog())
-	if err != nil {
-		t.Fatal(err)
-	}
-	has := func(svc *corev1.Service) bool {
-		return meta.FindStatusCondition(svc.Status.Conditions, kube.ConditionRouted) != nil
-	}
-	plain := cloudtest.Service("web", "uid-web", 80)
-	if p.routing(plain) != plain {
-		t.Error("a Service with a load balancer is edited")
-	}
-	plain.Annotations[cloud.Prefix+"serve-with"] = "floating-ip"
-	marked := p.routing(plain)
-	if !has(marked) || has(plain) || p.routing(marked) != marked {
-		t.Errorf("marked: %v, then %v", marked.Status, p.routing(marked).Status)
-	}
-	marked.Annotations[cloud.Prefix+"serve-with"] = "load-balancer"
-	if has(p.routing(marked)) {
-		t.Error("it keeps the mark with a load balancer")
-	}
-	other := marked.DeepCopy()
-	other.Annotations[cloud.Prefix+"serve-with"], other.Spec.Type = "floating-ip", corev1.ServiceTypeClusterIP
-	if has(p.routing(other)) {
-		t.Error("it keeps the mark as another type")
 	}
 }

@@ -74,6 +74,9 @@ var addressPrice = cloud.Money{Milli: 3000, Currency: "EUR"}
 func (f *Fake) Reserve(_ context.Context, spec cloud.AddressSpec) (a cloud.FoundAddress, err error) {
 	err = f.write("Reserve", func() error {
 		a = f.reserved(spec.Owner.ResourceName()+"-"+string(spec.Family), spec.Owner, spec.Family)
+		if !a.Owner.Same(spec.Owner) {
+			return &cloud.Error{Class: cloud.Conflict, Text: "name " + a.Name + " is taken"}
+		}
 		return nil
 	})
 	return a, err
@@ -104,6 +107,24 @@ func (f *Fake) AddAddress(name string) cloud.FoundAddress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.reserved(name, cloud.Owner{}, corev1.IPv4Protocol)
+}
+
+// Remark implements cloud.AddressDriver.
+func (f *Fake) Remark(_ context.Context, a cloud.FoundAddress, to cloud.Owner) (got cloud.FoundAddress, err error) {
+	err = f.write("Remark", func() error {
+		have, ok := f.addrs[a.ID]
+		if !ok || !have.Owner.Same(a.Owner) {
+			return &cloud.Error{Class: cloud.Conflict, Text: "address " + a.ID + " is not as it was"}
+		}
+		family := corev1.IPv4Protocol
+		if have.Addrs[0].Is6() {
+			family = corev1.IPv6Protocol
+		}
+		have.Owner, have.Name, have.Retained = to, to.ResourceName()+"-"+string(family), false
+		got = *have
+		return nil
+	})
+	return got, err
 }
 
 // Routable implements cloud.AddressDriver.
@@ -162,7 +183,7 @@ func (f *Fake) changeAddress(a *cloud.FoundAddress, s cloud.Step) (cloud.Pending
 	case s.Kind == "retain":
 		a.Retained = true
 	default:
-		a.Owner = cloud.Owner{}
+		a.Owner, a.Name = cloud.Owner{}, a.Name+"-"+a.ID
 	}
 	return cloud.Pending{}, nil
 }

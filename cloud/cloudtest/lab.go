@@ -44,6 +44,7 @@ type Lab struct {
 	// where there are none.
 	Addresses  func() []cloud.FoundAddress
 	AddAddress func(name string) cloud.FoundAddress
+	Remarks    string // why an address cannot be given to another Service; "" if it can
 	Reroute    func(id string, to cloud.Instance)
 	// Node makes the i-th node, one that the cloud knows.
 	Node func(i int) *corev1.Node

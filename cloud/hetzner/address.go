@@ -118,7 +118,11 @@ func (d *Driver) byText(ctx context.Context, addr netip.Addr) (*hcloud.FloatingI
 		})
 	i := slices.IndexFunc(ips, func(ip *hcloud.FloatingIP) bool {
 		a, ok := netip.AddrFromSlice(ip.IP)
-		return ok && (a.Unmap() == addr || a.Is6() && !a.Is4In6() && first64(a) == first64(addr))
+		published := a.Unmap() // of a network, its first
+		if published.Is6() {
+			published = netip.PrefixFrom(published, 64).Masked().Addr().Next()
+		}
+		return ok && published == addr
 	})
 	if i < 0 {
 		return nil, nil, err
@@ -227,6 +231,31 @@ func (d *Driver) Assign(ctx context.Context, a cloud.FoundAddress, to cloud.Inst
 	}
 }
 
+// Remark implements [cloud.AddressDriver]: one call, for the name and all marks.
+func (d *Driver) Remark(ctx context.Context, a cloud.FoundAddress, to cloud.Owner) (cloud.FoundAddress, error) {
+	id, err := strconv.ParseInt(a.ID, 10, 64)
+	if err != nil {
+		return cloud.FoundAddress{}, cloud.Refuse("", "%q is no ID of an address", a.ID)
+	}
+	ip, err := d.address(ctx, id)
+	if err != nil {
+		return cloud.FoundAddress{}, err
+	}
+	if !owned(ip.Labels, a.Owner) {
+		return cloud.FoundAddress{}, &cloud.Error{Class: cloud.Conflict, Reason: cloud.ReasonConflict, Text: fmt.Sprintf("address %s is somebody else's by now", ip.Name)}
+	}
+	m := marksOf(ip.Labels)
+	m.owner, m.retained = to, false
+	labels := relabel(ip.Labels, m)
+	labels[labelFamily] = string(ip.Type)
+	next, resp, err := d.api.FloatingIP.Update(ctx, ip, hcloud.FloatingIPUpdateOpts{Labels: labels, Name: to.ResourceName() + "-" + string(ip.Type)})
+	if err != nil {
+		return cloud.FoundAddress{}, wrap(resp, err, "labelling address %d", id)
+	}
+	a.Owner, a.Name, a.Retained, a.Raw = to, next.Name, false, next
+	return a, nil
+}
+
 // Routable implements [cloud.AddressDriver]: robots are no cloud servers.
 func (d *Driver) Routable(to cloud.Instance) bool {
 	_, err := strconv.ParseInt(to.ID, 10, 64)
@@ -305,12 +334,13 @@ func (d *Driver) markAddress(ctx context.Context, id int64, m markAddress) error
 	if !owned(ip.Labels, m.from) {
 		return nil
 	}
-	labels := relabel(ip.Labels, marks{})
+	// What is nobody's does not keep the name under which the Service would look for it.
+	opts := hcloud.FloatingIPUpdateOpts{Labels: relabel(ip.Labels, marks{}), Name: fmt.Sprintf("%s-%d", ip.Name, ip.ID)}
 	if m.retained {
-		labels = maps.Clone(ip.Labels)
-		labels[labelRetained] = "true"
+		opts = hcloud.FloatingIPUpdateOpts{Labels: maps.Clone(ip.Labels)}
+		opts.Labels[labelRetained] = "true"
 	}
-	if _, resp, err := d.api.FloatingIP.Update(ctx, ip, hcloud.FloatingIPUpdateOpts{Labels: labels}); err != nil {
+	if _, resp, err := d.api.FloatingIP.Update(ctx, ip, opts); err != nil {
 		return wrap(resp, err, "labelling address %d", id)
 	}
 	return nil

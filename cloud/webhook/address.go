@@ -65,6 +65,9 @@ func (a address) routed() cloud.FoundAddress {
 	if addr, err := netip.ParseAddr(a.Address); err == nil {
 		f.Prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}
+	if a.DeliveredAddress != "" && a.DeliveredAddress != a.Address {
+		f.State = cloud.Failed
+	}
 	return f
 }
 
@@ -91,6 +94,11 @@ func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.Fou
 	}
 	_, err = c.outcome(a.resource) // one that is not ready is looked at again
 	return a.routed(), err
+}
+
+// Remark implements [cloud.AddressDriver]: the protocol has it for load balancers only.
+func (d *Driver) Remark(_ context.Context, a cloud.FoundAddress, to cloud.Owner) (cloud.FoundAddress, error) {
+	return cloud.FoundAddress{}, cloud.Refuse("", "webhook: address %s cannot be given to %s", quote(a.ID), to.Key())
 }
 
 // Routable implements [cloud.AddressDriver].

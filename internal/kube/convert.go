@@ -61,7 +61,7 @@ func service(svc *corev1.Service, c Classes) snapshot.Service {
 	for _, c := range svc.Status.Conditions {
 		switch {
 		case c.Type == ConditionRouted:
-			s.Routed = svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil
+			s.Routed = svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil && !s.Served
 		case strings.HasPrefix(c.Type, prefix):
 			s.Conditions = append(s.Conditions, condition(c))
 			s.Ours = s.Ours || c.Type == markCondition && c.Status == "True"

@@ -93,6 +93,9 @@ func TestServiceCarriesWhatPlansNeed(t *testing.T) {
 func TestTheMarkOfACloudsPlugin(t *testing.T) {
 	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To("herald-lb.io/hetzner")},
 		Status: corev1.ServiceStatus{Conditions: []metav1.Condition{{Type: ConditionRouted, Status: "False"}}}}
+	if s := service(svc, Classes{Names: []string{"herald-lb.io/hetzner"}}); s.Routed || !s.Served {
+		t.Errorf("of a class of Herald's own: %+v", s)
+	}
 	if s := service(svc, Classes{Default: true}); !s.Routed || !s.Steered() || s.Served || s.Ours || s.Conditions != nil {
 		t.Errorf("service() = %+v", s)
 	}

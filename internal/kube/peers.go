@@ -307,10 +307,11 @@ func (p *peers) grace(now time.Time) {
 }
 
 // selfFresh is whether the own Lease was seen to change in time or, by who has none, that
-// of anybody.
+// of anybody: as this may be the only one, it has a little longer.
 func (p *peers) selfFresh(now time.Time) bool {
 	for _, peer := range p.known {
-		if (p.self == "" || peer.speaker.Node == p.self) && now.Sub(peer.seen) < peer.ttl/2 {
+		switch silent := now.Sub(peer.seen); {
+		case p.self == "" && silent < peer.ttl*2/3, peer.speaker.Node == p.self && silent < peer.ttl/2:
 			return true
 		}
 	}
