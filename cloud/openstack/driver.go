@@ -98,6 +98,9 @@ func (d *driver) apiVersions(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, explain(err, "reading the versions of Octavia's API")
 	}
+	if len(all) == 0 {
+		return nil, &cloud.Error{Class: cloud.Retryable, After: cloud.ComeAgain, Text: "Octavia says of no version of its API that it has it"}
+	}
 	for _, v := range all {
 		d.versions = append(d.versions, v.ID)
 	}

@@ -35,7 +35,7 @@ func explain(err error, doing string, args ...any) error {
 			return explain(reauth.ErrReauth, "%s: logging in again", text)
 		}
 		if missing := (&gophercloud.ErrEndpointNotFound{}); errors.As(err, &missing) {
-			return &cloud.Error{Class: cloud.Terminal, Text: text + ": it is not in OpenStack's catalogue"}
+			return &cloud.Error{Class: cloud.Retryable, After: cloud.ComeAgain, Text: text + ": it is not in OpenStack's catalogue"}
 		}
 		return &cloud.Error{Class: cloud.Retryable, Text: text, Err: err}
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2"
+
 	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/internal/cloudsim/chaos"
 	sim "github.com/herald-lb/herald/internal/cloudsim/openstack"
@@ -29,6 +31,16 @@ func TestRefusals(t *testing.T) {
 	t.Setenv("OS_APPLICATION_CREDENTIAL_SECRET", "wr0ng-secret")
 	w.restart(t)
 	w.secretive(t, 401, cloud.Auth)
+}
+
+// What is wrong with the cloud, and not with a Service, is tried again: nobody is to
+// edit the Service for it.
+func TestNotForAService(t *testing.T) {
+	for _, err := range []error{gophercloud.ErrEndpointNotFound{}, &gophercloud.ErrEndpointNotFound{}} {
+		if got := explain(err, "looking for a service"); !cloud.Is(got, cloud.Retryable) {
+			t.Errorf("%T is of class %s", err, cloud.ClassOf(got))
+		}
+	}
 }
 
 // secretive looks at the error of a call.
