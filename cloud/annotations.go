@@ -72,7 +72,7 @@ var setters = map[string]setter{
 	"name":                           text(func(a *Asked) *string { return &a.Name }),
 	"address":                        text(func(a *Asked) *string { return &a.Address }),
 	"adopt":                          text(func(a *Asked) *string { return &a.Adopt }),
-	"adopt-from":                     oneOf(func(a *Asked) *string { return &a.AdoptFrom }, "hcloud-ccm"),
+	"adopt-from":                     oneOf(func(a *Asked) *string { return &a.AdoptFrom }, "hcloud-ccm", "openstack"),
 	"algorithm":                      oneOf(func(a *Asked) *string { return &a.Algorithm }, RoundRobin, LeastConnections),
 	"use-private-ip":                 optional(func(a *Asked) **bool { return &a.UsePrivateIP }),
 	"internal":                       optional(func(a *Asked) **bool { return &a.Internal }),

@@ -130,6 +130,9 @@ type OpenStackConfig struct {
 	FloatingNetwork string `json:"floatingNetwork,omitempty"`
 	// Provider is Octavia's: amphora, ovn.
 	Provider string `json:"provider,omitempty"`
+	// ClusterName is what OpenStack's own controller called this cluster (--cluster-name),
+	// for Services that adopt what it has made; empty for kubernetes.
+	ClusterName string `json:"clusterName,omitempty"`
 }
 
 // ParseConfig reads a configuration; what it does not know is an error that names

@@ -78,6 +78,16 @@ func (m setAlgorithm) apply(ctx context.Context, c *clients) (cloud.Pending, err
 	return pendingOn(m.LB), nil
 }
 
+// renamePool makes a pool of another controller's one of ours.
+type renamePool struct{ LB, Pool, Name string }
+
+func (m renamePool) apply(ctx context.Context, c *clients) (cloud.Pending, error) {
+	if _, err := pools.Update(ctx, c.lb, m.Pool, pools.UpdateOpts{Name: &m.Name}).Extract(); err != nil {
+		return cloud.Pending{}, explain(err, "renaming pool %s", m.Pool)
+	}
+	return pendingOn(m.LB), nil
+}
+
 func createMonitor(p probe, name string) monitors.CreateOpts {
 	opts := monitors.CreateOpts{Name: name, Type: p.Type, Delay: p.Delay, Timeout: p.Timeout, MaxRetries: p.Retries, MaxRetriesDown: p.Retries}
 	if p.Type == monitors.TypeHTTP {
@@ -187,7 +197,7 @@ func (m setListener) apply(ctx context.Context, c *clients) (_ cloud.Pending, er
 			return cloud.Pending{}, err
 		}
 	}
-	body := listenerBody{"default_pool_id": pool, "allowed_cidrs": []string{}, "description": "", "timeout_client_data": nil, "timeout_member_data": nil}
+	body := listenerBody{"name": m.Listener.Name, "default_pool_id": pool, "allowed_cidrs": []string{}, "description": "", "timeout_client_data": nil, "timeout_member_data": nil}
 	if m.Listener.CIDRs != "" {
 		body["allowed_cidrs"] = strings.Split(m.Listener.CIDRs, ",")
 	}

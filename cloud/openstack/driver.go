@@ -35,6 +35,7 @@ type settings struct {
 	cloud.Defaults
 	Provider        string // Octavia's; empty for the cloud's default
 	FloatingNetwork string
+	OtherCluster    string // what OpenStack's own controller calls this cluster
 }
 
 func open(c cloud.Config, env cloud.Env) (cloud.Driver, error) {
@@ -46,7 +47,7 @@ func open(c cloud.Config, env cloud.Env) (cloud.Driver, error) {
 	}
 	return &driver{
 		config:   c,
-		settings: settings{Defaults: c.Defaults, Provider: c.OpenStack.Provider, FloatingNetwork: c.OpenStack.FloatingNetwork},
+		settings: settings{Defaults: c.Defaults, Provider: c.OpenStack.Provider, FloatingNetwork: c.OpenStack.FloatingNetwork, OtherCluster: c.OpenStack.ClusterName},
 		http:     env.HTTP,
 		log:      env.Log,
 	}, nil

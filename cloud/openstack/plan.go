@@ -38,8 +38,9 @@ func plan(want cloud.LBSpec, found *cloud.Found, s settings) (cloud.Plan, error)
 	if moved != "" && want.AllowRecreate {
 		return planRemake(b, moved, true), nil
 	}
-	steps := planMarks(want, b)
-	inside, err := planFronts(fs, b)
+	from := makerOf(s, want.Owner)
+	steps := planMarks(want, b, from)
+	inside, err := planFronts(fs, b, from)
 	if err != nil {
 		return nil, err
 	}
@@ -120,11 +121,15 @@ func misplaced(want cloud.LBSpec, b *balancer) string {
 }
 
 // planMarks says whose a load balancer is. Of one that was there before, the name and
-// what people say of it are left to them.
-func planMarks(want cloud.LBSpec, b *balancer) cloud.Plan {
+// what people say of it are left to them; what another controller has made for this
+// Service is as if it had been made here.
+func planMarks(want cloud.LBSpec, b *balancer, from maker) cloud.Plan {
 	was := readTags(b.Tags)
-	is := marks{Owner: want.Owner, Adopted: was.Adopted || was.none()}
+	is := marks{Owner: want.Owner, Adopted: was.Adopted || was.none() && !from.made(b)}
 	do := markBalancer{ID: b.ID, Name: b.Name, Description: b.Description, Tags: is.tags(b.Tags)}
+	if !is.Adopted {
+		do.Tags = slices.DeleteFunc(do.Tags, func(t string) bool { return t == from.balancer() })
+	}
 	switch {
 	case want.Title != "":
 		do.Name = want.Title
@@ -142,6 +147,9 @@ func planMarks(want cloud.LBSpec, b *balancer) cloud.Plan {
 		steps = append(steps, cloud.Step{Order: cloud.Change, Kind: "rename load balancer", ID: b.ID, Detail: do.Name, Payload: do})
 	}
 	for _, f := range b.Addresses {
+		if f.Mark.none() && f.Description == from.address() {
+			steps = append(steps, addressMarks(f, marks{Owner: want.Owner}, cloud.Mark)...)
+		}
 		theirs := !f.Mark.none() && f.Mark.Owner.Same(was.Owner)
 		if theirs && (!f.Mark.Owner.Same(want.Owner) || f.Mark.Retained) {
 			steps = append(steps, markAddressSteps(f, want.Owner)...)

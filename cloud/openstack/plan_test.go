@@ -66,6 +66,14 @@ func TestPlan(t *testing.T) {
 			m.lb.Listeners = append(m.lb.Listeners, listener{ID: "theirs", Name: "theirs", Protocol: "HTTP", Port: 8080})
 		}, ""},
 		{"tags of people's are left alone", func(*cloud.LBSpec) {}, func(m *model) { m.lb.Tags = append(m.lb.Tags, "team=web") }, ""},
+		{"what another controller has made is used under a new name", func(*cloud.LBSpec) {}, func(m *model) {
+			from := makerOf(defaults, owner("web"))
+			m.lb.Pools[0].Name, m.lb.Listeners[0].Name = "pool_0_"+from.balancer(), "listener_0_"+from.balancer()
+		}, "rename pool, set listener"},
+		{"but for what it has made for another Service", func(*cloud.LBSpec) {}, func(m *model) {
+			m.lb.Pools = append(m.lb.Pools, pool{ID: "theirs", Name: "pool_0_kube_service_kubernetes_shop_other", Protocol: "TCP"})
+			m.lb.Listeners = append(m.lb.Listeners, listener{ID: "theirs", Name: "listener_0_kube_service_kubernetes_shop_other", Protocol: "TCP", Port: 8080, Pool: "theirs"})
+		}, ""},
 		{"one that never came up is made anew", func(*cloud.LBSpec) {}, func(m *model) { m.lb.Provisioning, m.lb.Served = "ERROR", false }, "remove load balancer"},
 		{"one that did is made anew if told to", func(*cloud.LBSpec) {}, func(m *model) { m.lb.Provisioning = "ERROR" }, "remove load balancer!"},
 	}
@@ -232,6 +240,8 @@ func (m *model) applyInside(payload any) {
 		m.lb.Pools = append(m.lb.Pools, pool{ID: m.id(), Name: do.Name, Protocol: do.Protocol, Algorithm: do.Algorithm})
 	case setMembers:
 		m.pool(do.Pool, do.PoolName).Members = do.Members
+	case renamePool:
+		m.pool(do.Pool, "").Name = do.Name
 	case setAlgorithm:
 		m.pool(do.Pool, "").Algorithm = do.Algorithm
 	case addMonitor:

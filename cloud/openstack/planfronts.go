@@ -8,18 +8,25 @@ import (
 )
 
 // planFronts returns what is to be done about listeners and pools. A pool has its
-// members before a listener sends to it.
-func planFronts(fs []front, b *balancer) (cloud.Plan, error) {
+// members before a listener sends to it. What another controller has made for this
+// Service is used, under a new name.
+func planFronts(fs []front, b *balancer, from maker) (cloud.Plan, error) {
 	var steps cloud.Plan
 	used := map[string]bool{} // pools, by ID
 	kept := map[string]bool{} // listeners, by ID
 	for _, f := range fs {
-		l, err := listenerFor(f, b.Listeners)
+		l, err := listenerFor(f, b.Listeners, from)
 		if err != nil {
 			return nil, err
 		}
 		kept[l.ID] = true
 		i := slices.IndexFunc(b.Pools, func(p pool) bool { return p.Name == f.to.Name && p.Protocol == f.to.Protocol && !used[p.ID] })
+		if i < 0 {
+			i = slices.IndexFunc(b.Pools, func(p pool) bool { return p.ID == l.Pool && p.Protocol == f.to.Protocol && from.inside(p.Name) })
+			if i >= 0 {
+				steps = append(steps, renamePoolStep(b.ID, b.Pools[i], f.to.Name))
+			}
+		}
 		if i < 0 {
 			steps = append(steps, newPool(b.ID, f)...)
 			steps = append(steps, listenerSteps(b.ID, f, l, "")...)
@@ -31,12 +38,12 @@ func planFronts(fs []front, b *balancer) (cloud.Plan, error) {
 		steps = append(steps, listenerSteps(b.ID, f, l, p.ID)...)
 	}
 	for _, l := range b.Listeners {
-		if made(l.Name) && !kept[l.ID] {
+		if (made(l.Name) || from.inside(l.Name)) && !kept[l.ID] {
 			steps = append(steps, dropListenerStep(b.ID, l))
 		}
 	}
 	for _, p := range b.Pools {
-		if !used[p.ID] {
+		if (made(p.Name) || from.inside(p.Name)) && !used[p.ID] {
 			steps = append(steps, dropPoolStep(b.ID, p))
 		}
 	}
@@ -45,13 +52,13 @@ func planFronts(fs []front, b *balancer) (cloud.Plan, error) {
 
 // listenerFor returns the one that is there for a front, or none. Of those that
 // people made, one at the same port is in the way: HTTP and the like are TCP, too.
-func listenerFor(f front, all []listener) (listener, error) {
+func listenerFor(f front, all []listener, from maker) (listener, error) {
 	datagrams := func(protocol string) bool { return protocol == "UDP" || protocol == "SCTP" }
 	for _, l := range all {
 		if l.Port != f.Port || l.Protocol != f.Protocol && (datagrams(l.Protocol) || datagrams(f.Protocol)) {
 			continue
 		}
-		if !made(l.Name) || l.Protocol != f.Protocol {
+		if !made(l.Name) && !from.inside(l.Name) || l.Protocol != f.Protocol {
 			return listener{}, cloud.Refuse("OwnershipConflict", "the load balancer has a listener at %s port %d, %s, that is not ours", l.Protocol, l.Port, l.ID)
 		}
 		return l, nil
@@ -126,10 +133,14 @@ func listenerSteps(lb string, f front, have listener, pool string) cloud.Plan {
 	switch {
 	case have.ID == "":
 		return cloud.Plan{{Order: cloud.AddListener, Kind: "add listener", ID: lb, Detail: detail, Payload: addListener(do)}}
-	case have.Pool != pool || pool == "" || have.CIDRs != f.CIDRs || have.Idle != f.Idle:
+	case have.Name != f.Name || have.Pool != pool || pool == "" || have.CIDRs != f.CIDRs || have.Idle != f.Idle:
 		return cloud.Plan{{Order: cloud.Change, Kind: "set listener", ID: lb, Detail: detail, Payload: do}}
 	}
 	return nil
+}
+
+func renamePoolStep(lb string, p pool, name string) cloud.Step {
+	return cloud.Step{Order: cloud.Change, Kind: "rename pool", ID: lb, Detail: p.Name + " → " + name, Payload: renamePool{LB: lb, Pool: p.ID, Name: name}}
 }
 
 func dropListenerStep(lb string, l listener) cloud.Step {

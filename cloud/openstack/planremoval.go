@@ -88,7 +88,9 @@ func releaseBalancer(b *balancer, adopted bool) cloud.Plan {
 			}
 		}
 		for _, p := range b.Pools {
-			steps = append(steps, dropPoolStep(b.ID, p))
+			if made(p.Name) {
+				steps = append(steps, dropPoolStep(b.ID, p))
+			}
 		}
 	}
 	do := markBalancer{ID: b.ID, Name: b.Name, Description: b.Description, Tags: unmark(b.Tags)}

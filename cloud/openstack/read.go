@@ -141,7 +141,7 @@ func (c *clients) readPools(ctx context.Context, in map[string]*balancer, only s
 	for _, p := range all.Pools {
 		for _, lb := range p.Loadbalancers {
 			b := in[lb.ID]
-			if b == nil || !made(p.Name) {
+			if b == nil || !made(p.Name) && !strings.HasPrefix(p.Name, "pool_") { // which may be adopted
 				continue
 			}
 			members, err := c.members(ctx, p, fresh)

@@ -23,7 +23,7 @@ type balancer struct {
 	Flavor          place
 	Zone, Provider  string
 	Listeners       []listener
-	Pools           []pool     // made here
+	Pools           []pool     // made here, or by another controller
 	Addresses       []floating // at its port, or of its owner
 }
 
