@@ -66,6 +66,9 @@ func converge(want cloud.LBSpec, spec lbSpec, lb loadBalancer) cloud.Plan {
 	if lb.Spec == nil { // nothing is known of it: it was never asked for anything
 		return cloud.Plan{put(cloud.AddListener, "set load balancer", lb.ID, want, spec)}
 	}
+	if len(spec.Targets) == 0 { // a list of nodes that is empty is no reason to cut everybody off
+		spec.Targets = lb.Spec.Targets
+	}
 	var plan cloud.Plan
 	moved := spec.placed != lb.Spec.placed
 	if rest := spec; !moved || !want.AllowRecreate {

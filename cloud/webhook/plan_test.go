@@ -65,6 +65,8 @@ func TestPlan(t *testing.T) {
 	}
 	moved := webSpec()
 	moved.Location, moved.Algorithm = "hel1", "RoundRobin"
+	none := webSpec()
+	none.Targets = nil
 	only := webSpec()
 	only.Location = "hel1"
 	allowed := moved
@@ -79,6 +81,7 @@ func TestPlan(t *testing.T) {
 		{"all is well", webSpec(), made(func(*loadBalancer) {}), nil},
 		{"the server has given up", webSpec(), made(func(lb *loadBalancer) { lb.State = "failed" }), []string{"change load balancer of lb-1: shop/web, 1 listeners, 1 targets"}},
 		{"somebody has edited it", webSpec(), made(func(lb *loadBalancer) { lb.Spec.Targets = nil }), []string{"change load balancer of lb-1: shop/web, 1 listeners, 1 targets"}},
+		{"no node is left, and nobody is cut off", none, made(func(*loadBalancer) {}), nil},
 		{"the server writes none", webSpec(), made(func(lb *loadBalancer) { lb.Spec.Listeners[0].ProxyProtocol = "none" }), nil},
 		{"it was never told anything", webSpec(), made(func(lb *loadBalancer) { lb.Spec = nil }), []string{"set load balancer of lb-1: shop/web, 1 listeners, 1 targets"}},
 		{"a move alone is one step", only, made(func(*loadBalancer) {}),

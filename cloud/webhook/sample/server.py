@@ -119,7 +119,8 @@ class Store:
         if not same(r["owner"], owner):
             if not same(r["owner"], body.get("previous")) or self.by_key("loadbalancers", body["key"]):
                 raise Refusal(409, "conflict", f"{id} has another owner, or the owner has another load balancer")
-            r.update(owner=owner, key=body["key"], adopted=True)
+            # What was made for one owner and goes to the next was not there before its owners.
+            r.update(owner=owner, key=body["key"], adopted=r["owner"] is None or r.get("adopted", False))
         return r
 
     def delete(self, kind, key, keep):
