@@ -18,7 +18,7 @@ NETNS_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build netns' inte
 IPVS_PACKAGES  = ./speaker/steer/... ./speaker/doctor/look/
 # Of the other module, what is ours to lint. labkube is upstream's main
 # functions behind ours: checking it would check all of Kubernetes.
-E2E_PACKAGES   = ./lab/... ./kubetest/... ./stories/... ./cmd/demo/... ./cmd/labkube/credentials/...
+E2E_PACKAGES   = ./lab/... ./kubetest/... ./validation/... ./stories/... ./cmd/demo/... ./cmd/labkube/credentials/...
 
 # In the guest nothing may be skipped: it is there because it can run them all.
 MUST_RUN := REQUIRE_NETNS=1 REQUIRE_IPVS=1
@@ -106,11 +106,12 @@ test-cloud: | bin/gotest out ## tests of drivers with the clouds' own servers an
 	REQUIRE_HCLOUD_CLI=1 $(GOTEST) -o out/hcloud.json -- -count=1 -race -run CLI ./internal/cloudsim/...
 	REQUIRE_OPENSTACK=1 $(GOTEST) -o out/openstack.json -- -count=1 -race -timeout 20m ./cloud/openstack/...
 
-# kubetest holds internal/kube to a real API server.
+# kubetest holds internal/kube to a real API server, validation what is written to
+# that server's code, which is compiled with the control plane.
 .PHONY: test-lab
 test-lab: | bin/gotest out ## the lab itself, and what talks to the API, with a real control plane
 	@$(SETUP) packages control-plane
-	cd e2e && REQUIRE_NETNS=1 $(GOTEST) -o $(CURDIR)/out/lab.json -- -count=1 ./lab/... ./kubetest/...
+	cd e2e && REQUIRE_NETNS=1 $(GOTEST) -o $(CURDIR)/out/lab.json -- -count=1 ./lab/... ./kubetest/... ./validation/...
 
 .PHONY: test-stories
 test-stories: build | bin/gotest out ## the stories, on this kernel

@@ -1,0 +1,3 @@
+// Package validation holds what Herald writes to Kubernetes' own validation of it: the
+// API server's code, without an API server.
+package validation
