@@ -22,7 +22,10 @@ type Engine struct {
 	Cluster string // marks what is this cluster's
 	// Live returns a Service as the API server has it now, nil if there is none. Without
 	// it, nothing is taken over from a Service that may be gone.
-	Live  func(ctx context.Context, namespace, name string) (*corev1.Service, error)
+	Live func(ctx context.Context, namespace, name string) (*corev1.Service, error)
+	// Local returns the nodes on which a Service has endpoints that are ready. It is asked
+	// only where not all nodes can be targets; without it, all are alike.
+	Local func(ctx context.Context, svc *corev1.Service) (map[string]bool, error)
 	Tell  Tell
 	Log   *slog.Logger
 	Count *Metrics // may be nil
@@ -154,7 +157,11 @@ func (e *Engine) settle(ctx context.Context, svc *corev1.Service, w Wanted, may 
 		if f != nil && !may && !f.Owner.Same(w.Spec.Owner) {
 			f = nil // an update takes nothing over
 		}
-		plan, unsafe, err := e.plan(e.trimmed(svc, w, f), f, may)
+		fit, err := e.trimmed(ctx, svc, w, f)
+		if err != nil {
+			return nil, err
+		}
+		plan, unsafe, err := e.plan(fit, f, may)
 		if err != nil {
 			return nil, err
 		}

@@ -32,18 +32,46 @@ func (e *Engine) targets(ctx context.Context, svc *corev1.Service, w Wanted, nod
 	return known, nil
 }
 
-// trimmed is what is wanted, with no more targets than the load balancer may have: the
-// first by name, so that they are the same each time.
-func (e *Engine) trimmed(svc *corev1.Service, w Wanted, f *Found) Wanted {
+// trimmed is what is wanted, with no more targets than the load balancer may have.
+func (e *Engine) trimmed(ctx context.Context, svc *corev1.Service, w Wanted, f *Found) (Wanted, error) {
 	l, ok := e.Driver.(TargetLimiter)
 	if !ok {
-		return w
+		return w, nil
 	}
-	if most := l.MaxTargets(w.Spec, f); most > 0 && len(w.Spec.Targets) > most {
-		e.warn(svc, ReasonTargetLimit, fmt.Sprintf("%d nodes could be targets, and the load balancer may have %d: the first of them by name are", len(w.Spec.Targets), most))
-		w.Spec.Targets = w.Spec.Targets[:most:most]
+	most := l.MaxTargets(w.Spec, f)
+	if most <= 0 || len(w.Spec.Targets) <= most {
+		return w, nil
 	}
-	return w
+	var local map[string]bool
+	if e.Local != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		var err error
+		if local, err = e.Local(ctx, svc); err != nil {
+			return w, fmt.Errorf("asking on which nodes Service %s has endpoints: %w", w.Spec.Owner.Key(), err)
+		}
+	}
+	e.warn(svc, ReasonTargetLimit, fmt.Sprintf("%d nodes could be targets, and the load balancer may have %d: the others are none", len(w.Spec.Targets), most))
+	w.Spec.Targets = preferred(w.Spec.Targets, most, local, func(t Target) bool { return l.HasTarget(t, f) })
+	return w, nil
+}
+
+// preferred are as many targets as there may be: those with endpoints first, and of
+// these, and of the others, those that are targets already, so that none is changed
+// for one that is no better. All, and those chosen, are by name.
+func preferred(all []Target, most int, local map[string]bool, has func(Target) bool) []Target {
+	rank := func(t Target) (n int) {
+		if !local[t.Node] {
+			n += 2
+		}
+		if !has(t) {
+			n++
+		}
+		return n
+	}
+	some := slices.Clone(all)
+	slices.SortStableFunc(some, func(a, b Target) int { return cmp.Compare(rank(a), rank(b)) })
+	some = some[:most:most]
+	slices.SortFunc(some, func(a, b Target) int { return cmp.Compare(a.Node, b.Node) })
+	return some
 }
 
 // reasons names a few nodes, and why.

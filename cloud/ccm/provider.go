@@ -118,7 +118,7 @@ func transport(c cloud.Config) (http.RoundTripper, error) {
 // Initialize finds out which cluster this is. What it starts ends with stop.
 func (p *Provider) Initialize(builder cloudprovider.ControllerClientBuilder, stop <-chan struct{}) {
 	p.builder, p.client, p.stop = builder, builder.ClientOrDie("herald-cloud"), stop
-	p.engine.Live = p.live
+	p.engine.Live, p.engine.Local = p.live, p.local
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-stop; cancel() }()
 	b := record.NewBroadcaster(record.WithContext(ctx))

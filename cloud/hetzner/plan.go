@@ -158,6 +158,20 @@ func (d *Driver) MaxTargets(spec cloud.LBSpec, found *cloud.Found) int {
 	return max(0, limit-ch.foreignTargets())
 }
 
+// HasTarget implements [cloud.TargetLimiter].
+func (d *Driver) HasTarget(t cloud.Target, found *cloud.Found) bool {
+	if found == nil {
+		return false
+	}
+	lb, _ := found.Raw.(*hcloud.LoadBalancer)
+	targets, err := targetsOf([]cloud.Target{t}, false)
+	if lb == nil || err != nil {
+		return false
+	}
+	_, stands := targetsNow(lb)[targets[0].key()]
+	return stands
+}
+
 // A change is what there is and what should be.
 type change struct {
 	want      wanted

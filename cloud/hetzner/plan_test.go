@@ -334,6 +334,9 @@ func TestMaxTargets(t *testing.T) {
 	if _, err := large.settle(small, func(cloud.Step) {}); err != nil {
 		t.Error(err)
 	}
+	if m := made(t, spec([]int32{80}, 1, 2)).found(); !d.HasTarget(node(2), m) || d.HasTarget(node(3), m) || d.HasTarget(node(2), nil) {
+		t.Error("servers 1 and 2 are targets, and others are not")
+	}
 }
 
 // From any load balancer, through any cut, plans lead to any other; and while there
