@@ -143,10 +143,28 @@ type watch struct {
 
 func informer(w watch, of runtime.Object, trim cache.TransformFunc) cache.SharedIndexInformer {
 	lw := cache.NewFilteredListWatchFromClient(w.client, w.resource, w.namespace, w.narrow)
-	i := cache.NewSharedIndexInformer(lw, of, 0, cache.Indexers{})
+	i := cache.NewSharedIndexInformer(listed{lw}, of, 0, cache.Indexers{})
 	// SetTransform fails only on an informer that runs already.
 	_ = i.SetTransform(trim)
 	return i
+}
+
+// A listed reads all that is there in one answer. Client-go would rather be told it
+// by the watch, object by object, which takes several times as long with thousands.
+type listed struct{ *cache.ListWatch }
+
+// IsWatchListSemanticsUnSupported keeps client-go from that.
+func (listed) IsWatchListSemanticsUnSupported() bool { return true }
+
+// ListWithContext implements [cache.ListerWithContext]. The first list is as new as
+// what the watch would tell: client-go would take one of any age, and a process that
+// starts could go by what the one before it knew to be over. The API server has it in
+// its cache (KEP-2340), and need not cut it up.
+func (l listed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	if o.ResourceVersion == "0" {
+		o.ResourceVersion, o.Limit = "", 0
+	}
+	return l.ListWatch.ListWithContext(ctx, o)
 }
 
 // missing says in plain words that the API server does not know a resource;
