@@ -36,6 +36,14 @@ func BenchmarkPlan10000(b *testing.B) {
 	}
 }
 
+func BenchmarkDiffOfAll10000(b *testing.B) {
+	have, want := NewTable(), Plan(many(10000), onN1)
+	b.ReportAllocs()
+	for b.Loop() {
+		Diff(have, want)
+	}
+}
+
 func BenchmarkDiffOfNothing10000(b *testing.B) {
 	s := many(10000)
 	have, want := Plan(s, onN1), Plan(s, onN1)

@@ -13,19 +13,21 @@ import (
 // back tier, then the single one, then the front, then the address. In leave
 // it is the other way round. A server that leaves takes its destinations along.
 func Diff(have, want Table) (join, leave []Change) {
-	join = append(join, missing(have.Pods, want.Pods, netip.Prefix.Compare, func(p netip.Prefix) Change { return Change{Verb: Add, Pods: p} })...)
-	join = append(join, missing(have.Nodes, want.Nodes, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Add, Node: a} })...)
-	rows := append(joinServers(have, want), joinDests(have, want)...)
+	rows := slices.Concat(joinServers(have, want), joinDests(have, want))
 	slices.SortFunc(rows, func(a, b Change) int { return cmp.Or(compareVirtuals(a.Virtual, b.Virtual), a.Real.Compare(b.Real)) })
-	join = append(join, rows...)
-	join = append(join, missing(have.Addrs, want.Addrs, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Add, Addr: a} })...)
+	join = slices.Concat(
+		missing(have.Pods, want.Pods, netip.Prefix.Compare, func(p netip.Prefix) Change { return Change{Verb: Add, Pods: p} }),
+		missing(have.Nodes, want.Nodes, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Add, Node: a} }),
+		rows,
+		missing(have.Addrs, want.Addrs, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Add, Addr: a} }))
 
-	leave = append(leave, missing(want.Addrs, have.Addrs, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Del, Addr: a} })...)
 	rows = leaving(have, want)
 	slices.SortFunc(rows, func(a, b Change) int { return cmp.Or(compareVirtuals(b.Virtual, a.Virtual), a.Real.Compare(b.Real)) })
-	leave = append(leave, rows...)
-	leave = append(leave, missing(want.Nodes, have.Nodes, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Del, Node: a} })...)
-	leave = append(leave, missing(want.Pods, have.Pods, netip.Prefix.Compare, func(p netip.Prefix) Change { return Change{Verb: Del, Pods: p} })...)
+	leave = slices.Concat(
+		missing(want.Addrs, have.Addrs, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Del, Addr: a} }),
+		rows,
+		missing(want.Nodes, have.Nodes, netip.Addr.Compare, func(a netip.Addr) Change { return Change{Verb: Del, Node: a} }),
+		missing(want.Pods, have.Pods, netip.Prefix.Compare, func(p netip.Prefix) Change { return Change{Verb: Del, Pods: p} }))
 	return join, leave
 }
 
@@ -74,7 +76,10 @@ func missing[K comparable](in, from map[K]bool, compare func(a, b K) int, change
 	return changes
 }
 
+// joinServers returns the servers that join. As a node starts these are all that it
+// has: there is room for them from the first.
 func joinServers(have, want Table) (join []Change) {
+	join = make([]Change, 0, max(0, len(want.Servers)-len(have.Servers)))
 	for v, server := range want.Servers {
 		switch had, ok := have.Servers[v]; {
 		case !ok:
@@ -86,7 +91,9 @@ func joinServers(have, want Table) (join []Change) {
 	return join
 }
 
+// joinDests is joinServers for destinations.
 func joinDests(have, want Table) (join []Change) {
+	join = make([]Change, 0, max(0, len(want.Dests)-len(have.Dests)))
 	for d, weight := range want.Dests {
 		switch had, ok := have.Dests[d]; {
 		case !ok:

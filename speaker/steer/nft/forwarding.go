@@ -18,6 +18,7 @@ import (
 // settings of a host; it just does not announce what it could not serve.
 func (k *Kernel) reachable(changes []steer.Change) (good []steer.Change, errs []error) {
 	off := map[family]error{}
+	good = make([]steer.Change, 0, len(changes))
 	for _, c := range changes {
 		if c.Kind() != steer.KindAddr || c.Verb != steer.Add {
 			good = append(good, c)

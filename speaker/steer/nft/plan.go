@@ -33,6 +33,7 @@ func newListing() *listing {
 // scheduler there, so that the next pass sets it.
 func (l *listing) table() steer.Table {
 	t := steer.NewTable()
+	t.Servers, t.Dests = make(map[steer.Virtual]steer.Server, len(l.rows)), make(map[steer.Dest]int, 2*len(l.rows))
 	maps.Copy(t.Addrs, l.addrs)
 	maps.Copy(t.Pods, l.pods)
 	for v, e := range l.rows {
@@ -69,6 +70,7 @@ func (p *plan) empty() bool {
 // cannot be made. It leaves l as it is.
 func (l *listing) plan(changes []steer.Change) (*plan, []error) {
 	p := &plan{
+		good:    make([]steer.Change, 0, len(changes)),
 		addrs:   map[netip.Addr]bool{},
 		pods:    map[netip.Prefix]bool{},
 		touched: map[steer.Virtual]row{},
