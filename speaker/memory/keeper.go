@@ -52,9 +52,11 @@ func (k *Keeper) Follow(_ context.Context, s snapshot.Snapshot) error {
 }
 
 // Run writes until ctx ends, and once more then. That nothing can be written is
-// logged once: all else works.
+// logged once: all else works. The first write waits, too: a start has better to do,
+// and what it finds at first soon changes.
 func (k *Keeper) Run(ctx context.Context) error {
 	complaint := ""
+	loop.Pause(ctx, least)
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,12 +66,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		began := time.Now()
 		k.save(&complaint)
-		pause := time.NewTimer(min(max(least, share*time.Since(began)), most))
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
+		loop.Pause(ctx, min(max(least, share*time.Since(began)), most))
 	}
 }
 
