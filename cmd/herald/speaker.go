@@ -76,9 +76,6 @@ func speakerCommand() *cobra.Command {
 }
 
 func runSpeaker(ctx context.Context, f speakerFlags) error {
-	// A speaker that is settled does little: it may collect garbage more often
-	// and be smaller.
-	debug.SetGCPercent(25)
 	log, err := f.logger()
 	if err != nil {
 		return err
@@ -119,7 +116,8 @@ type daemon struct {
 	damper  l2.Damper
 	node    *speaker.Node
 	health  *health
-	first   sync.Once
+	read    sync.Once     // what is there has been
+	first   sync.Once     // pass
 	drains  atomic.Bool   // whether the last pass has found this node drained
 	resync  time.Duration // of passes
 	log     *slog.Logger
@@ -191,14 +189,21 @@ func newDaemon(f speakerFlags, clients kube.Clients, path dataPath, log *slog.Lo
 	return d, nil
 }
 
-// passed notes that a pass did what it should. The first is by far the largest:
-// what it took is given back to the system.
+// passed notes that a pass did what it should.
 func (d *daemon) passed() {
 	d.health.pass()
 	if is := d.node.Draining(); d.drains.Swap(is) != is {
 		d.report.Changed.Ring()
 	}
-	d.first.Do(debug.FreeOSMemory)
+	d.first.Do(slim)
+}
+
+// slim comes after the first pass, which is by far the largest: what it took is given
+// back to the system. A speaker that is settled does little, so it may collect garbage
+// more often from now on, and be smaller.
+func slim() {
+	debug.SetGCPercent(25)
+	debug.FreeOSMemory()
 }
 
 // take returns the cluster as it is now, with what is known of the nodes whose
@@ -206,6 +211,7 @@ func (d *daemon) passed() {
 func (d *daemon) take() (snapshot.Snapshot, bool) {
 	s, ok := d.source.Take()
 	if ok {
+		d.read.Do(debug.FreeOSMemory) // the API's lists, which are several times what is kept of them
 		s.Lost = d.prober.Judge(s.Lost, s.Nodes)
 	}
 	return s, ok
