@@ -76,6 +76,7 @@ func speakerCommand() *cobra.Command {
 }
 
 func runSpeaker(ctx context.Context, f speakerFlags) error {
+	debug.SetGCPercent(50) // until slim: a start makes much garbage, but its pod has a limit
 	log, err := f.logger()
 	if err != nil {
 		return err
