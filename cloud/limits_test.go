@@ -363,6 +363,19 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// floating is a Service that is served with an address, and the first node.
+func floating(t *testing.T, w *cloudtest.World) (*corev1.Service, netip.Addr, cloud.Target) {
+	t.Helper()
+	svc := cloudtest.Service("web", "uid-web", 80)
+	svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
+	addr := netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP)
+	known, _, err := w.Lab.Driver.Instances(t.Context(), w.Nodes(1), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return svc, addr, known[0]
+}
+
 // Some clouds take a minute to route an address: that is not too long, and nobody is asked
 // four times a second meanwhile.
 func TestASlowCloudIsWaitedFor(t *testing.T) {
@@ -370,15 +383,9 @@ func TestASlowCloudIsWaitedFor(t *testing.T) {
 		l := cloudtest.FakeLab(t)
 		l.Driver.(*cloudtest.Fake).Busy = 50 * time.Second
 		w := cloudtest.NewWorld(l)
-		svc := cloudtest.Service("web", "uid-web", 80)
-		svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
-		addr := netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP)
-		known, _, err := l.Driver.Instances(t.Context(), w.Nodes(2), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		svc, addr, to := floating(t, w)
 		m := cloud.Mover{Engine: w.Engine, Driver: l.Driver.(cloud.AddressDriver), Services: func(netip.Addr) []*corev1.Service { return []*corev1.Service{svc} }}
-		want := map[netip.Addr]cloud.Placement{addr: {To: known[0], Able: map[string]bool{known[0].Instance.ID: true}}}
+		want := map[netip.Addr]cloud.Placement{addr: {To: to, Able: map[string]bool{to.Instance.ID: true}}}
 		_, before := w.Calls()
 		for began := time.Now(); time.Since(began) < 70*time.Second; {
 			again, err := m.Move(t.Context(), want)
@@ -387,7 +394,7 @@ func TestASlowCloudIsWaitedFor(t *testing.T) {
 			}
 			time.Sleep(min(again, 10*time.Second))
 		}
-		if _, writes := w.Calls(); writes-before != 1 || m.Routed()[addr] != known[0].Instance || w.Heard(cloud.ReasonNotMoved) != 0 {
+		if _, writes := w.Calls(); writes-before != 1 || m.Routed()[addr] != to.Instance || w.Heard(cloud.ReasonNotMoved) != 0 {
 			t.Errorf("%d writes; it is at %v; %v", writes-before, m.Routed()[addr], w.Events)
 		}
 	})
@@ -398,13 +405,7 @@ func TestAListThatHangsHoldsUpNoMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := cloudtest.FakeLab(t)
 		w := cloudtest.NewWorld(l)
-		svc := cloudtest.Service("web", "uid-web", 80)
-		svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
-		addr := netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP)
-		known, _, err := l.Driver.Instances(t.Context(), w.Nodes(2), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		svc, addr, to := floating(t, w)
 		time.Sleep(time.Minute) // another Ensure asks anew
 		hang, ended := make(chan struct{}), make(chan struct{})
 		l.Fault(func(call string, after bool) error {
@@ -419,10 +420,10 @@ func TestAListThatHangsHoldsUpNoMove(t *testing.T) {
 		}()
 		synctest.Wait()
 		m := cloud.Mover{Engine: w.Engine, Driver: l.Driver.(cloud.AddressDriver)}
-		if _, err := m.Move(t.Context(), map[netip.Addr]cloud.Placement{addr: {To: known[0]}}); err != nil {
+		if _, err := m.Move(t.Context(), map[netip.Addr]cloud.Placement{addr: {To: to}}); err != nil {
 			t.Error(err)
 		}
-		if got := l.Addresses()[0].Instance; got != known[0].Instance {
+		if got := l.Addresses()[0].Instance; got != to.Instance {
 			t.Errorf("it is at %+v", got)
 		}
 		close(hang)

@@ -105,7 +105,9 @@ func lab(t *testing.T, w *wire) *cloudtest.Lab {
 		Calls:  func() (int, int) { return int(w.reads.Load()), int(w.writes.Load()) },
 		Fault:  func(f func(string, bool) error) { w.fault = f },
 		All:    p.all, Add: p.add, Drop: p.drop, Poke: p.poke,
-		Node: func(i int) *corev1.Node { return cloudtest.Node(fmt.Sprint("n", i), fmt.Sprint("10.0.0.", i)) },
+		Addresses: p.addresses, AddAddress: p.addAddress, Reroute: p.reroute,
+		Remarks: "the protocol gives an address to no other owner",
+		Node:    func(i int) *corev1.Node { return cloudtest.Node(fmt.Sprint("n", i), fmt.Sprint("10.0.0.", i)) },
 	}
 }
 
@@ -183,4 +185,32 @@ func (p people) poke(id string) {
 	lb := p.one(id)
 	lb.Spec.Targets = lb.Spec.Targets[1:]
 	p.ask(http.MethodPut, lbPath(key(ownerIn(lb.Owner))), lbRequest{Owner: *lb.Owner, Spec: *lb.Spec})
+}
+
+func (p people) addresses() []cloud.FoundAddress {
+	items, _, err := parseList[address](p.ask(http.MethodGet, "/v1/addresses?limit=500", nil))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	return each(items, address.routed)
+}
+
+// addAddress reserves an address that is nobody's.
+func (p people) addAddress(name string) cloud.FoundAddress {
+	o := owner{Cluster: "people", UID: name}
+	path := addressPath("people." + name + ".IPv4")
+	a, err := parseAddress(p.ask(http.MethodPut, path, addressRequest{Owner: o, Name: name, Family: "IPv4"}))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.ask(http.MethodDelete, path+"?keep=true", nil)
+	a.Owner = nil
+	return a.routed()
+}
+
+func (p people) reroute(id string, to cloud.Instance) {
+	p.ask(http.MethodPost, "/v1/addresses/"+id+"/assign", assignment{to.ID})
 }
