@@ -61,6 +61,17 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%d made, and there are %v", made, w.All())
 		}
 	})
+	inWorld(t, "nor for more than may be, with addresses (O9)", func(t *testing.T, w *cloudtest.World) {
+		w.Engine.Config.Limits.MaxMonthlyCost = 8 // an address of 3.00, and not one of 5.39 as well
+		svc, _, _ := floating(t, w)
+		if made := several(t, w, 1); made != 0 || len(w.All()) != 0 {
+			t.Errorf("%d made beside an address, and there are %v", made, w.All())
+		}
+		w.End(t, svc)
+		if made := several(t, w, 1); made != 1 {
+			t.Errorf("%d made without it", made)
+		}
+	})
 	inWorld(t, "nor for namespaces that may not, without a call (O9)", func(t *testing.T, w *cloudtest.World) {
 		w.Engine.Config.Limits.AllowedNamespaces = []string{"other"}
 		if made := several(t, w, 1); made != 0 {

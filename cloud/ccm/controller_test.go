@@ -254,3 +254,18 @@ func TestTheMarkOfAddresses(t *testing.T) {
 		})
 	}
 }
+
+// What has become another class's while nobody looked keeps its finalizer, for it is paid
+// for, and not the mark.
+func TestTheMarkOfAnotherClass(t *testing.T) {
+	c, foreign := newCluster(t, ""), "example.com/lb"
+	svc := cloudtest.Service("web", "uid-web", 80)
+	svc.Spec.LoadBalancerClass, svc.Finalizers = &foreign, []string{cloud.Finalizer + "-made-up"}
+	svc.Status.Conditions = []metav1.Condition{{Type: cloud.Prefix + "Routed", Status: metav1.ConditionTrue, Reason: reasonRouted}}
+	if _, err := c.client.CoreV1().Services("shop").Create(t.Context(), svc, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if svc := c.until(t, "without the mark", "web", func(s *corev1.Service) bool { return !marked(s) }); len(svc.Finalizers) != 1 {
+		t.Errorf("finalizers %v", svc.Finalizers)
+	}
+}

@@ -191,6 +191,9 @@ func (h *host) serve(ctx context.Context, key string) error {
 		return h.clean(ctx, svc)
 	case h.ours(svc) && svc.DeletionTimestamp == nil:
 		return h.keep(ctx, svc)
+	case h.has(svc) && marked(svc): // of another class by now: nodes are not to steer what that gives it
+		_, err := helpers.PatchService(h.client.CoreV1(), svc, unrouted(svc))
+		return err
 	}
 	return nil
 }
