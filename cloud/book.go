@@ -46,6 +46,17 @@ func (b *book) within(d time.Duration) bool {
 	return !b.at.IsZero() && time.Since(b.at) < d
 }
 
+// asked is whether somebody is asking for what was known before.
+func (b *book) asked() bool {
+	if b.asking.TryLock() {
+		defer b.asking.Unlock()
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all != nil
+}
+
 // list returns all addresses, by ID, asked for within the time that is given. Those who
 // ask at once ask once.
 func (b *book) list(ctx context.Context, d AddressDriver, cluster string, within time.Duration) ([]FoundAddress, error) {

@@ -417,7 +417,7 @@ func TestAListThatHangsHoldsUpNoMove(t *testing.T) {
 		l := cloudtest.FakeLab(t)
 		w := cloudtest.NewWorld(l)
 		svc, addr, to := floating(t, w)
-		time.Sleep(time.Minute) // another Ensure asks anew
+		time.Sleep(time.Hour) // another Ensure asks anew, and so would a Mover
 		hang, ended := make(chan struct{}), make(chan struct{})
 		l.Fault(func(call string, after bool) error {
 			if call == "ListAddresses" && !after {

@@ -136,8 +136,8 @@ func (m *Mover) Move(ctx context.Context, want map[netip.Addr]Placement) (again 
 	if err = errors.Join(err, failed); begun < len(start) {
 		again = moveLooks
 	}
-	if err != nil {
-		again = min(again, max(m.asks.at.Sub(now), retryMove))
+	if wait := m.asks.at.Sub(now); wait > 0 {
+		again = min(again, wait)
 	}
 	for _, b := range m.later {
 		again = min(again, max(b.at.Sub(now), moveLooks))
@@ -151,7 +151,7 @@ func (m *Mover) Move(ctx context.Context, want map[netip.Addr]Placement) (again 
 // look asks the cloud where all addresses are, if it was not asked within a time. What
 // fails is tried again later and later: whoever rings does not hurry it.
 func (m *Mover) look(ctx context.Context, every time.Duration) error {
-	if m.Engine.book.within(every) || time.Now().Before(m.asks.at) {
+	if m.Engine.book.within(every) || time.Now().Before(m.asks.at) || m.Engine.book.asked() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(WithLane(ctx, Drifting), moveTimeout)
