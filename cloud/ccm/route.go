@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -288,7 +289,7 @@ func (r *router) tell(n news) error {
 		nodes[m.Instance.ID] = node
 	}
 	var errs []error
-	for _, addr := range slices.SortedFunc(keys(n.users), netip.Addr.Compare) {
+	for _, addr := range slices.SortedFunc(maps.Keys(n.users), netip.Addr.Compare) {
 		for _, svc := range n.users[addr] {
 			if told[svc] || !r.engine.Floats(svc) {
 				continue
@@ -308,16 +309,6 @@ func (r *router) tell(n news) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func keys[K comparable, V any](m map[K]V) func(func(K) bool) {
-	return func(yield func(K) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // routed is what a Service says of where its addresses are routed; known is whether that
