@@ -567,10 +567,6 @@ func TestADrainedNodeIsRelievedByRouters(t *testing.T) {
 	l.Eventually("all have it again", allHops(l, addrs, all...))
 	for _, tr := range traffic {
 		tr.Stop()
-		if all[0].DataPath() == "ipvs" {
-			noFailures(t, tr)
-		} else {
-			onlyCut(t, tr, 4)
-		}
+		handedOver(t, all[0], tr, 4)
 	}
 }

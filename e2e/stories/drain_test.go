@@ -39,11 +39,7 @@ func TestADrainedNodeHandsOverFirst(t *testing.T) {
 		return nil
 	})
 	traffic.Stop()
-	if owner.DataPath() == "ipvs" {
-		noFailures(t, traffic)
-	} else {
-		onlyCut(t, traffic, 2)
-	}
+	handedOver(t, owner, traffic, 2)
 	// The last one that can goes on.
 	for _, n := range l.Nodes()[1:] {
 		n.Stop()
