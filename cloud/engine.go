@@ -213,7 +213,11 @@ func (e *Engine) plan(w Wanted, f *Found, may bool) (plan Plan, why, err error) 
 // Exists is whether there is anything in the cloud that is a Service's, and what its
 // status may say.
 func (e *Engine) Exists(ctx context.Context, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
-	found, err := e.all(WithLane(ctx, Deletion), e.owner(svc))
+	ctx = WithLane(ctx, Deletion)
+	found, err := e.all(ctx, e.owner(svc))
+	if err == nil && len(found) == 0 {
+		err = e.nothing(ctx, svc)
+	}
 	if err != nil || len(found) == 0 {
 		return nil, false, err
 	}
@@ -242,13 +246,16 @@ func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
 	}
 	e.book.leave(svc.UID)
 	look := e.all
-	for range rounds {
+	for round := range rounds {
 		found, err := look(ctx, e.owner(svc))
 		if err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(found, func(f Found) bool { return f.Kind == Address }) {
 			look = e.balancers // nobody reserves an address meanwhile
+		}
+		if round == 0 && len(found) == 0 {
+			return e.nothing(ctx, svc)
 		}
 		plan := e.removal(svc, found, asked.Deletion)
 		if len(plan) == 0 && !slices.ContainsFunc(found, func(f Found) bool { return f.State == Deleting }) {
@@ -265,6 +272,36 @@ func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
 		}
 	}
 	return &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("what Service %s/%s had in the cloud is being deleted", svc.Namespace, svc.Name)}
+}
+
+// nothing is nil if there is nothing of a Service's where a list by its marks has shown
+// nothing: what it would be called, and what its status publishes, is asked for. One list
+// that is wrongly empty would else leave behind what is paid for.
+func (e *Engine) nothing(ctx context.Context, svc *corev1.Service) error {
+	o := e.owner(svc)
+	d := e.addresses(ctx)
+	refs := []string{o.ResourceName()}
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		if in.IP != "" {
+			refs = append(refs, in.IP)
+		}
+	}
+	for i, ref := range refs {
+		f, err := e.Driver.Lookup(ctx, ref)
+		if d != nil && i > 0 && Is(err, NotFound) {
+			var a FoundAddress
+			a, err = d.LookupAddress(ctx, ref)
+			f = a.Found
+		}
+		switch {
+		case Is(err, NotFound), Is(err, Conflict): // several of that name are not made here
+		case err != nil:
+			return err
+		case f.Owner.Same(o):
+			return &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("the cloud lists nothing of Service %s, and has %s %s (%s): it is asked again", o.Key(), f.Kind, f.Name, f.ID)}
+		}
+	}
+	return nil
 }
 
 // removal is what becomes of what a Service had.

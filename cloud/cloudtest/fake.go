@@ -33,6 +33,7 @@ type Fake struct {
 	addrs         map[string]*cloud.FoundAddress
 	next          int
 	reads, writes int
+	hide          int // the read that shows nothing, counted from the next, which is 1
 	pending       map[string]time.Time
 }
 
@@ -63,11 +64,21 @@ func (f *Fake) fault(call string, after bool) error {
 	return f.Fault(call, after)
 }
 
-func (f *Fake) read(call string) error {
+// read counts a call that reads, and asks whether it fails, or shows nothing.
+func (f *Fake) read(call string) (hidden bool, err error) {
 	f.mu.Lock()
 	f.reads++
+	hidden = f.hide == 1
+	f.hide--
 	f.mu.Unlock()
-	return cmp.Or(f.fault(call, false), f.fault(call, true))
+	return hidden, cmp.Or(f.fault(call, false), f.fault(call, true))
+}
+
+// Hide has a read show nothing, after some that show what there is.
+func (f *Fake) Hide(after int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hide = after + 1
 }
 
 // Calls are how many there were, of those that read and those that change.
@@ -98,7 +109,7 @@ func (f *Fake) All() []cloud.Found {
 }
 
 func (f *Fake) some(call string, is func(*lb) bool) ([]cloud.Found, error) {
-	if err := f.read(call); err != nil {
+	if hidden, err := f.read(call); hidden || err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
@@ -306,7 +317,7 @@ func (f *Fake) busy(id string) cloud.Pending {
 
 // Poll implements cloud.Driver.
 func (f *Fake) Poll(_ context.Context, all []cloud.Pending) (left []cloud.Pending, err error) {
-	if err := f.read("Poll"); err != nil {
+	if _, err := f.read("Poll"); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()

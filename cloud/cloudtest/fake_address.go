@@ -40,7 +40,7 @@ func (f *Fake) LookupAddress(_ context.Context, ref string) (cloud.FoundAddress,
 }
 
 func (f *Fake) someAddresses(call string, is func(*cloud.FoundAddress) bool) ([]cloud.FoundAddress, error) {
-	if err := f.read(call); err != nil {
+	if hidden, err := f.read(call); hidden || err != nil {
 		return nil, err
 	}
 	return f.addresses(is), nil

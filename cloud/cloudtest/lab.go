@@ -34,6 +34,9 @@ type Lab struct {
 	// Fault sets what is asked before each call of the API, and after each that has
 	// succeeded; what it returns is the answer.
 	Fault func(func(call string, after bool) error)
+	// Hide has one read be answered as if there was nothing, after some that are answered
+	// well; after none of less than zero.
+	Hide func(after int)
 	// Add makes a load balancer as somebody else would, Drop deletes one; Poke takes a
 	// target away, or a listener, as people do in a console.
 	Add  func(name string) (id string)
@@ -56,9 +59,9 @@ func FakeLab(*testing.T) *Lab {
 	f.Busy = 2 * time.Second
 	return &Lab{
 		Driver: f, Calls: f.Calls, All: f.All,
-		Fault: func(fault func(string, bool) error) { f.Fault = fault },
-		Add:   func(name string) string { return f.Add(name, cloud.Owner{}) },
-		Drop:  f.Drop,
+		Fault: func(fault func(string, bool) error) { f.Fault = fault }, Hide: f.Hide,
+		Add:  func(name string) string { return f.Add(name, cloud.Owner{}) },
+		Drop: f.Drop,
 		Poke: func(id string) {
 			f.Edit(id, func(_ *cloud.Found, s *cloud.LBSpec) { s.Targets = nil })
 		},

@@ -33,6 +33,7 @@ func Promises(t *testing.T, run func(t *testing.T, promise func(*testing.T, *Wor
 		{"a Service made anew under its name has its address again (O3)", (*World).readopts},
 		{"policies of deletion (O5)", (*World).policies},
 		{"deleted by hand, and deleted twice (C4)", (*World).deletedByHand},
+		{"a list that is wrongly empty makes nothing twice, and ends no deletion (I1, I2)", (*World).believesNoEmptyList},
 		{"changed by hand, and changed back (F2)", (*World).repairs},
 		{"a Service that is being deleted is made nothing for (A6, F17)", (*World).refusesTheDying},
 		{"an update makes nothing (A6)", (*World).updateMakesNothing},
@@ -278,6 +279,65 @@ func (w *World) deletedByHand(t *testing.T) {
 	if _, exists, err := w.Exists(t.Context(), svc); exists || err != nil {
 		t.Errorf("Exists() = %t, %v", exists, err)
 	}
+}
+
+// One after the other, each read of a sync shows nothing, and then each of a deletion; of
+// a slow cloud the first ones.
+func (w *World) believesNoEmptyList(t *testing.T) {
+	w.hidesReads(t, func(name string) *corev1.Service { return Service(name, types.UID("uid-"+name), 80) })
+	if w.Addresses != nil {
+		w.hidesReads(t, func(name string) *corev1.Service {
+			return floating("floating-"+name, corev1.IPv4Protocol, corev1.IPv6Protocol)
+		})
+	}
+}
+
+func (w *World) hidesReads(t *testing.T, service func(name string) *corev1.Service) {
+	for n, reads := 0, 1; n/2 < reads && (n < 4 || !w.Slow); n++ {
+		after, asks := n/2, n%2 == 0 // asks whether there is anything, as the service controller does
+		svc := service(fmt.Sprintf("web-%d", n))
+		w.Serve(t, svc, w.Nodes(2))
+		before := len(w.everything())
+		w.Restart()
+		w.Hide(after)
+		w.Serve(t, svc, w.Nodes(2))
+		w.Hide(-1)
+		if all := w.everything(); len(all) != before {
+			t.Fatalf("%s, when read %d has shown nothing: there are %v", svc.Name, after+1, all)
+		}
+		w.Restart()
+		w.Hide(after)
+		calls, _ := w.count(func() {
+			_, err := Until(t, func() (any, error) {
+				if asks {
+					if _, exists, err := w.Exists(t.Context(), svc); err != nil || !exists {
+						return nil, err
+					}
+				}
+				return nil, w.Delete(t.Context(), svc)
+			})
+			if err != nil {
+				t.Errorf("%s, when read %d has shown nothing: %v", svc.Name, after+1, err)
+			}
+		})
+		w.Hide(-1)
+		w.Remove(svc)
+		if all := w.everything(); len(all) > 0 {
+			t.Fatalf("%s, when read %d of %d has shown nothing: there are %v", svc.Name, after+1, calls, all)
+		}
+		reads = max(reads, calls)
+	}
+}
+
+// everything is what there is, of any kind.
+func (w *World) everything() []cloud.Found {
+	all := w.All()
+	if w.Addresses != nil {
+		for _, a := range w.Addresses() {
+			all = append(all, a.Found)
+		}
+	}
+	return all
 }
 
 func (w *World) repairs(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/cloud/cloudtest"
+	"github.com/herald-lb/herald/internal/cloudsim/chaos"
 	sim "github.com/herald-lb/herald/internal/cloudsim/hetzner"
 	"github.com/herald-lb/herald/internal/cloudsim/referee"
 )
@@ -80,7 +81,8 @@ func lab(t *testing.T) *cloudtest.Lab {
 // simulated is a lab, with its cloud and the wire that leads there.
 func simulated(t *testing.T) (*cloudtest.Lab, *sim.Cloud, *wire) {
 	c := sim.New(sim.Options{Latency: usual, RateLimit: 1 << 20})
-	line := &wire{to: referee.Watch(t, c)} // C13
+	spoiled := chaos.New(c)
+	line := &wire{to: referee.Watch(t, spoiled)} // C13
 	budget := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 1 << 20}, line, nil)
 	d, err := Open(cloud.Config{Endpoint: "http://cloud", Defaults: defaults}, cloud.Env{HTTP: &http.Client{Transport: budget}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -95,6 +97,11 @@ func simulated(t *testing.T) (*cloudtest.Lab, *sim.Cloud, *wire) {
 		Driver: driver,
 		Calls:  func() (int, int) { return int(line.reads.Load()), int(line.writes.Load()) },
 		Fault:  func(f func(string, bool) error) { line.fault = f },
+		Hide: func(after int) {
+			if spoiled.Calm(); after >= 0 {
+				spoiled.Add(chaos.Rule{Method: http.MethodGet, Skip: after, Times: 1, Do: chaos.EmptyList})
+			}
+		},
 		All: func() (all []cloud.Found) {
 			for _, lb := range c.LoadBalancers() {
 				f := foundOf(hcloud.LoadBalancerFromSchema(lb), shop)

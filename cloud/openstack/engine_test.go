@@ -14,6 +14,7 @@ import (
 
 	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/cloud/cloudtest"
+	"github.com/herald-lb/herald/internal/cloudsim/chaos"
 )
 
 // What the engine promises it keeps with this driver, on the real servers.
@@ -47,10 +48,15 @@ func (w *world) lab(t *testing.T) *cloudtest.Lab {
 		Calls: w.count,
 		All:   func() []cloud.Found { return w.all(t) },
 		Fault: func(f func(string, bool) error) { w.line.fault = f },
-		Add:   func(name string) string { return w.addByHand(t, name) },
-		Drop:  func(id string) { w.drop(t, id) },
-		Poke:  func(id string) { w.poke(t, id) },
-		Node:  func(i int) *corev1.Node { return cloudtest.Node(fmt.Sprint("n", i), fmt.Sprint("10.0.0.", 100+i)) },
+		Hide: func(after int) {
+			if w.Chaos.Calm(); after >= 0 {
+				w.Chaos.Add(chaos.Rule{Method: http.MethodGet, Skip: after, Times: 1, Do: chaos.EmptyList})
+			}
+		},
+		Add:  func(name string) string { return w.addByHand(t, name) },
+		Drop: func(id string) { w.drop(t, id) },
+		Poke: func(id string) { w.poke(t, id) },
+		Node: func(i int) *corev1.Node { return cloudtest.Node(fmt.Sprint("n", i), fmt.Sprint("10.0.0.", 100+i)) },
 	}
 }
 

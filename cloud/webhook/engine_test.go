@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/cloud/cloudtest"
+	"github.com/herald-lb/herald/internal/cloudsim/chaos"
 )
 
 // What the engine promises it keeps with this driver, and a server in Python.
@@ -33,11 +36,13 @@ type wire struct {
 	base     string
 
 	fault         func(call string, after bool) error
+	spoiled       *chaos.Proxy
 	reads, writes atomic.Int32
 }
 
 func newWire(t *testing.T, base string) *wire {
 	w := &wire{asked: make(chan *http.Request), answered: make(chan *http.Response), base: base}
+	w.spoiled = chaos.New(http.HandlerFunc(w.forward))
 	judge := &referee{t: t, next: http.DefaultTransport}
 	t.Cleanup(func() { close(w.asked) })
 	go func() {
@@ -81,17 +86,30 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := fault(r.URL.Path, false); err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
+	if r.Body == nil {
+		r.Body = http.NoBody
 	}
-	resp, err := w.call(r.Method, r.URL.RequestURI(), r.Header, body)
-	if err == nil && resp.StatusCode < 400 {
+	answer := httptest.NewRecorder()
+	w.spoiled.ServeHTTP(answer, r)
+	if answer.Code < 400 {
 		if err := fault(r.URL.Path, true); err != nil {
 			return nil, err
 		}
 	}
-	return resp, err
+	return answer.Result(), nil
+}
+
+// forward answers with what the server does; with a 502 if that is nothing.
+func (w *wire) forward(to http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body) // it has been read before
+	resp, err := w.call(r.Method, r.URL.RequestURI(), r.Header, body)
+	if err != nil {
+		to.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	maps.Copy(to.Header(), resp.Header)
+	to.WriteHeader(resp.StatusCode)
+	_, _ = io.Copy(to, resp.Body) // of a recorder
 }
 
 func lab(t *testing.T, w *wire) *cloudtest.Lab {
@@ -104,7 +122,12 @@ func lab(t *testing.T, w *wire) *cloudtest.Lab {
 		Driver: d,
 		Calls:  func() (int, int) { return int(w.reads.Load()), int(w.writes.Load()) },
 		Fault:  func(f func(string, bool) error) { w.fault = f },
-		All:    p.all, Add: p.add, Drop: p.drop, Poke: p.poke,
+		Hide: func(after int) {
+			if w.spoiled.Calm(); after >= 0 {
+				w.spoiled.Add(chaos.Rule{Method: http.MethodGet, Skip: after, Times: 1, Do: chaos.EmptyList})
+			}
+		},
+		All: p.all, Add: p.add, Drop: p.drop, Poke: p.poke,
 		Addresses: p.addresses, AddAddress: p.addAddress, Reroute: p.reroute,
 		Remarks: "the protocol gives an address to no other owner",
 		Node:    func(i int) *corev1.Node { return cloudtest.Node(fmt.Sprint("n", i), fmt.Sprint("10.0.0.", i)) },
