@@ -96,13 +96,15 @@ func named(l *lab.Lab, name string) *lab.Node {
 
 // routedTo waits until a Service says that its addresses are routed to a node.
 func routedTo(l *lab.Lab, service, node string) {
-	l.Eventually(fmt.Sprintf("%s says that it is routed to %s", service, node), func() error {
-		c := l.ConditionOf(service, "herald-lb.io/Routed")
-		if c.Status != "True" || !strings.Contains(c.Message, "is routed to node "+node) {
-			return fmt.Errorf("it says %s %s: %s", c.Status, c.Reason, c.Message)
-		}
-		return nil
-	})
+	l.Eventually(fmt.Sprintf("%s says that it is routed to %s", service, node), func() error { return saysRouted(l, service, node) })
+}
+
+func saysRouted(l *lab.Lab, service, node string) error {
+	c := l.ConditionOf(service, "herald-lb.io/Routed")
+	if c.Status != "True" || !strings.Contains(c.Message, "is routed to node "+node) {
+		return fmt.Errorf("it says %s %s: %s", c.Status, c.Reason, c.Message)
+	}
+	return nil
 }
 
 // assigns is how often the cloud was asked to route a floating IP.
