@@ -8,7 +8,9 @@ import (
 )
 
 func TestEngine(t *testing.T) {
-	cloudtest.Promises(t, func(t *testing.T, promise func(*testing.T, *cloudtest.World)) {
+	run := func(t *testing.T, promise func(*testing.T, *cloudtest.World)) {
 		synctest.Test(t, func(t *testing.T) { promise(t, cloudtest.NewWorld(cloudtest.FakeLab(t))) })
-	})
+	}
+	cloudtest.Promises(t, run)
+	cloudtest.AddressPromises(t, run)
 }

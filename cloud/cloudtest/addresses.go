@@ -23,14 +23,6 @@ func floating(name string, families ...corev1.IPFamily) *corev1.Service {
 	return svc
 }
 
-// routesAddresses skips what is about addresses where the cloud has none.
-func (w *World) routesAddresses(t *testing.T) {
-	t.Helper()
-	if w.Lab.Addresses == nil {
-		t.Skip("this cloud routes no addresses to machines: Capabilities.Addresses")
-	}
-}
-
 // none is that there is neither a load balancer nor an address.
 func (w *World) none(t *testing.T) {
 	t.Helper()
@@ -40,7 +32,6 @@ func (w *World) none(t *testing.T) {
 }
 
 func (w *World) reservesAndReleases(t *testing.T) {
-	w.routesAddresses(t)
 	svc := floating("web", corev1.IPv6Protocol, corev1.IPv4Protocol)
 	var st *corev1.LoadBalancerStatus
 	reads, writes := w.count(func() { st = w.Serve(t, svc, w.Nodes(2)) })
@@ -75,7 +66,6 @@ func (w *World) reservesAndReleases(t *testing.T) {
 }
 
 func (w *World) borrows(t *testing.T) {
-	w.routesAddresses(t)
 	a := w.AddAddress("mine")
 	web, api := floating("web"), floating("api")
 	for _, svc := range []*corev1.Service{web, api} {
@@ -105,7 +95,6 @@ func (w *World) borrows(t *testing.T) {
 }
 
 func (w *World) takesOver(t *testing.T) {
-	w.routesAddresses(t)
 	if reason := w.Remarks; reason != "" {
 		t.Skip(reason)
 	}
@@ -131,7 +120,6 @@ func (w *World) takesOver(t *testing.T) {
 }
 
 func (w *World) releasesAddresses(t *testing.T) {
-	w.routesAddresses(t)
 	svc := floating("web")
 	svc.Annotations[cloud.Prefix+"deletion-policy"] = string(cloud.PolicyRelease)
 	had := w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP
@@ -155,7 +143,6 @@ func (w *World) releasesAddresses(t *testing.T) {
 }
 
 func (w *World) keepsBalancers(t *testing.T) {
-	w.routesAddresses(t)
 	svc, later := Service("web", "uid-web-1", 80), Service("later", "uid-later", 80)
 	w.Serve(t, svc, w.Nodes(2))
 	w.Engine.Config.Defaults.ServeWith = cloud.WithFloatingIP
@@ -175,7 +162,6 @@ func (w *World) keepsBalancers(t *testing.T) {
 }
 
 func (w *World) dryAddresses(t *testing.T) {
-	w.routesAddresses(t)
 	a := w.AddAddress("mine")
 	m := w.mover()
 	for _, ref := range []string{"", a.Addrs[0].String()} {
@@ -206,7 +192,6 @@ func (w *World) dryAddresses(t *testing.T) {
 }
 
 func (w *World) movesWhatItCannotServe(t *testing.T) {
-	w.routesAddresses(t)
 	svc := floating("web")
 	at := map[netip.Addr]int{netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP): 1}
 	w.mover().settle(t, at, 1, 2)
@@ -222,7 +207,6 @@ func (w *World) movesWhatItCannotServe(t *testing.T) {
 }
 
 func (w *World) changesOver(t *testing.T) {
-	w.routesAddresses(t)
 	svc := Service("web", "uid-web-1", 80)
 	w.Serve(t, svc, w.Nodes(2))
 	svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
@@ -255,7 +239,6 @@ func (w *World) changesOver(t *testing.T) {
 }
 
 func (w *World) limitsAddresses(t *testing.T) {
-	w.routesAddresses(t)
 	for name, limits := range map[string]cloud.Limits{
 		"maxAddresses": {MaxAddresses: 1}, "maxMonthlyCost": {MaxMonthlyCost: 5}, "allowedNamespaces": {AllowedNamespaces: []string{"bank"}},
 	} {

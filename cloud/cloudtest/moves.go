@@ -90,7 +90,6 @@ func (w *World) at(t *testing.T, want map[netip.Addr]cloud.Placement) {
 }
 
 func (w *World) failsOver(t *testing.T) {
-	w.routesAddresses(t)
 	const many = 20
 	at := map[netip.Addr]int{}
 	var services []*corev1.Service
@@ -135,7 +134,6 @@ func (w *World) failsOver(t *testing.T) {
 }
 
 func (w *World) movesBack(t *testing.T) {
-	w.routesAddresses(t)
 	svc := floating("web")
 	at := map[netip.Addr]int{netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP): 1}
 	m := w.mover()
@@ -158,7 +156,6 @@ func (w *World) movesBack(t *testing.T) {
 }
 
 func (w *World) triesAgain(t *testing.T) {
-	w.routesAddresses(t)
 	svc := floating("web")
 	at := map[netip.Addr]int{netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP): 1}
 	m := w.mover()
@@ -182,7 +179,6 @@ func (w *World) triesAgain(t *testing.T) {
 
 // addressCrashes is crashes for addresses.
 func (w *World) addressCrashes(t *testing.T) {
-	w.routesAddresses(t)
 	round := 0
 	_, _ = w.machine(t, 1), w.machine(t, 2)
 	for _, script := range []string{"create", "move", "delete"} {

@@ -16,13 +16,9 @@ import (
 	"github.com/herald-lb/herald/cloud"
 )
 
-// Promises are what an engine keeps with every driver. run gives each a lab of its own,
-// and time that goes by at once where it can.
-func Promises(t *testing.T, run func(t *testing.T, promise func(*testing.T, *World))) {
-	promises := []struct {
-		name string
-		hold func(*World, *testing.T)
-	}{
+// Promises are what an engine keeps with every driver.
+func Promises(t *testing.T, run Run) {
+	keep(t, run, []promise{
 		{"one load balancer for a Service, and none without", (*World).createsAndDeletes},
 		{"what is as it should be is not written to (A1, C2)", (*World).writesNothing},
 		{"edits change what differs only (C3, P2)", (*World).edits},
@@ -39,6 +35,12 @@ func Promises(t *testing.T, run func(t *testing.T, promise func(*testing.T, *Wor
 		{"an update makes nothing (A6)", (*World).updateMakesNothing},
 		{"a dry run calls nothing that changes anything (O10, C10)", (*World).dryRun},
 		{"killed before or after any call, and exactly one (O7)", (*World).crashes},
+	})
+}
+
+// AddressPromises are those of an engine whose cloud routes addresses to machines.
+func AddressPromises(t *testing.T, run Run) {
+	keep(t, run, []promise{
 		{"an address of each family, and none without (C12)", (*World).reservesAndReleases},
 		{"an address that somebody else has reserved is used, and kept (O6)", (*World).borrows},
 		{"a Service made anew under its name has its address again (O3, addresses)", (*World).takesOver},
@@ -52,7 +54,18 @@ func Promises(t *testing.T, run func(t *testing.T, promise func(*testing.T, *Wor
 		{"an address moved by hand is moved back", (*World).movesBack},
 		{"an address is tried again that could not be moved", (*World).triesAgain},
 		{"killed before or after any call of an address, and exactly one (O7)", (*World).addressCrashes},
-	}
+	})
+}
+
+// A Run gives a promise a lab of its own, and time that goes by at once where it can.
+type Run func(t *testing.T, promise func(*testing.T, *World))
+
+type promise struct {
+	name string
+	hold func(*World, *testing.T)
+}
+
+func keep(t *testing.T, run Run, promises []promise) {
 	for _, p := range promises {
 		t.Run(p.name, func(t *testing.T) { run(t, func(t *testing.T, w *World) { p.hold(w, t) }) })
 	}

@@ -31,9 +31,11 @@ var (
 // What the engine promises it keeps with this driver.
 func TestEngine(t *testing.T) {
 	t.Setenv("HCLOUD_TOKEN", sim.DefaultToken)
-	cloudtest.Promises(t, func(t *testing.T, promise func(*testing.T, *cloudtest.World)) {
+	run := func(t *testing.T, promise func(*testing.T, *cloudtest.World)) {
 		synctest.Test(t, func(t *testing.T) { promise(t, cloudtest.NewWorld(lab(t))) })
-	})
+	}
+	cloudtest.Promises(t, run)
+	cloudtest.AddressPromises(t, run)
 }
 
 // A wire leads to the cloud without a network, of which synctest knows nothing.

@@ -22,10 +22,12 @@ import (
 
 // What the engine promises it keeps with this driver, and a server in Python.
 func TestEngine(t *testing.T) {
-	cloudtest.Promises(t, func(t *testing.T, promise func(*testing.T, *cloudtest.World)) {
+	run := func(t *testing.T, promise func(*testing.T, *cloudtest.World)) {
 		w := newWire(t, sample(t))
 		synctest.Test(t, func(t *testing.T) { promise(t, cloudtest.NewWorld(lab(t, w))) })
-	})
+	}
+	cloudtest.Promises(t, run)
+	cloudtest.AddressPromises(t, run)
 }
 
 // A wire leads to a server from time that is made up, which stands still while one waits
