@@ -123,7 +123,8 @@ type Router interface {
 	// node. What has not changed is not touched: no session is closed for a
 	// change of its routes, nor for one of another session. Errors name the
 	// session; one that fails does not stop the others, and is tried again by the
-	// next Sync. That a router cannot be reached is no error: see States.
+	// next Sync. That a router cannot be reached is no error, nor that a session
+	// cannot be as it is wanted, and goes on as it was: see States.
 	Sync(ctx context.Context, want Routing) error
 	// States returns how the sessions are, by Name.
 	States() []SessionState

@@ -18,25 +18,30 @@ type wanted struct {
 	step step
 }
 
-// valid returns the sessions that can be kept, and what is wrong with the
-// others, both by name. Had are those that were kept so far.
+// valid returns the sessions that can be kept, and what is wrong with some, both by
+// name. Had are those that were kept so far: one that cannot be changed as it is wanted
+// is as it was, but for its routes, which say who serves an address now.
 func valid(want speaker.Routing, had map[string]speaker.Session) (map[string]wanted, map[string]error) {
 	good, bad, steps := map[string]wanted{}, map[string]error{}, steps{}
-	for _, w := range want.Sessions {
-		step, err := steps.between(had[w.Name].Routes, w.Routes)
-		err = errors.Join(check(w), err)
-		if _, twice := good[w.Name]; twice {
-			err = errors.Join(err, errors.New("it is there twice"))
+	for i, w := range want.Sessions {
+		was, lives := had[w.Name]
+		step, unfit := steps.between(was.Routes, w.Routes)
+		if slices.ContainsFunc(want.Sessions[:i], func(o speaker.Session) bool { return o.Name == w.Name }) {
+			unfit = errors.Join(unfit, errors.New("it is there twice"))
 		}
-		if err != nil {
-			bad[w.Name] = fmt.Errorf("BGP session %q: %w", w.Name, err)
-			continue
+		wrong := check(w)
+		if err := errors.Join(wrong, unfit); err != nil {
+			bad[w.Name] = err
 		}
-		w.Routes = step.to
-		good[w.Name] = wanted{w, step}
-	}
-	for name := range bad {
-		delete(good, name)
+		w.Routes, was.Routes = step.to, step.to
+		switch {
+		case unfit != nil:
+			delete(good, w.Name)
+		case wrong == nil:
+			good[w.Name] = wanted{w, step}
+		case lives:
+			good[w.Name] = wanted{was, step}
+		}
 	}
 	return good, bad
 }

@@ -280,36 +280,39 @@ func TestCheck(t *testing.T) {
 func TestInvalidSessionStaysAsItWas(t *testing.T) {
 	s := New(Options{})
 	good, bad := base("good", "192.0.2.1"), base("bad", "192.0.2.2")
-	if err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{bad, good}}); err != nil {
-		t.Fatal(err)
-	}
+	want(t, s, bad, good)
 	bad.Password, bad.LocalASN = "very secret", 0
 	good.Hops = 3
-	err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{bad, good}})
-	if err == nil || !strings.Contains(err.Error(), `BGP session "bad": spec.myASN is 0`) || strings.Contains(err.Error(), "secret") {
-		t.Errorf("Sync() = %v", err)
+	want(t, s, bad, good) // or no pass would be a good one until it is mended
+	if said := state(s, "bad").Err; !strings.Contains(said, "spec.myASN is 0") || strings.Contains(said, "secret") {
+		t.Errorf("it says %q", said)
 	}
 	if s.want["bad"].LocalASN != 65100 || s.want["good"].Hops != 3 {
 		t.Errorf("wanted is %+v", s.want)
 	}
-	if err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{good, good}}); err == nil {
-		t.Error("the same name twice is taken")
+	want(t, s, good, good)
+	if said := state(s, "good").Err; said != "it is there twice" {
+		t.Errorf("of the same name twice it says %q", said)
 	}
 }
 
 // A session that cannot be as it is wanted is seen, and so is what is wrong with it.
 func TestWhatIsRefusedIsShown(t *testing.T) {
-	s := New(Options{})
+	changes := 0
+	s := New(Options{Changed: func() { changes++ }})
 	bad := base("bad", "192.0.2.1")
 	bad.Password = strings.Repeat("x", 99)
-	if err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{bad}}); err == nil {
-		t.Error("a password that is too long is no error")
-	}
+	want(t, s, bad)
 	if got := s.States(); len(got) != 1 || got[0].Name != "bad" || got[0].Up || !strings.Contains(got[0].Err, "longer than 80 bytes") {
 		t.Errorf("states %+v", got)
 	}
-	if err := s.Sync(t.Context(), speaker.Routing{}); err != nil || len(s.States()) != 0 {
-		t.Errorf("without it: %v, states %+v", err, s.States())
+	want(t, s, bad)
+	if changes != 1 {
+		t.Errorf("it was said %d times, want once", changes)
+	}
+	want(t, s)
+	if len(s.States()) != 0 || changes != 2 {
+		t.Errorf("without it: states %+v, said %d times", s.States(), changes)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +33,9 @@ func TestRouterKnowsTheLast(t *testing.T) {
 		if round%4 == 1 {
 			wrong := w
 			wrong.Routes = append(randomRoutes(rnd), speaker.Route{})
-			if err := s.Sync(t.Context(), speaker.Routing{Sessions: []speaker.Session{wrong, v}}); err == nil {
-				t.Fatal("no prefix is no error")
+			want(t, s, wrong, v)
+			if said := state(s, "a").Err; !strings.HasPrefix(said, "invalid Prefix is no prefix") {
+				t.Fatalf("of no prefix it says %q", said)
 			}
 		}
 		want(t, s, w, v)
@@ -56,6 +58,43 @@ func TestRouterKnowsTheLast(t *testing.T) {
 		if n := state(s, "a").Sent; n != len(w.Routes) {
 			t.Fatalf("Sent = %d, want %d", n, len(w.Routes))
 		}
+	}
+}
+
+// A session that cannot be changed as it is wanted stays up as it was, and says so, but
+// what it tells are the routes that are wanted now: an address goes with who serves it.
+func TestSettingsThatAreRefusedHoldUpNoRoutes(t *testing.T) {
+	t.Parallel()
+	p := newPuppet(t)
+	s, _ := run(t)
+	w := p.session("a")
+	w.Routes = routes("1/32 2/32")
+	want(t, s, w)
+	p.establish(t)
+	awaitUp(t, s, "a")
+	before := state(s, "a")
+	knows := func(routes []speaker.Route) {
+		t.Helper()
+		nettest.Await(t, fmt.Sprint(routes), func() (same bool) {
+			p.look(func() { same = maps.Equal(p.rib, saidOf(routes)) })
+			return same
+		})
+	}
+	knows(w.Routes)
+	w.Source, w.Routes = ip("2001:db8::1"), routes("1/32")
+	want(t, s, w)
+	knows(w.Routes)
+	st := state(s, "a")
+	if !st.Up || !strings.Contains(st.Err, "spec.sourceAddress 2001:db8::1 is of another family than the router's: the session goes on as it was before") {
+		t.Errorf("it is %+v", st)
+	}
+	w.Routes = append(w.Routes, speaker.Route{}) // and then those are wrong, too
+	want(t, s, w)
+	w.Source, w.Routes = netip.Addr{}, routes("2/32")
+	want(t, s, w)
+	knows(w.Routes)
+	if st = state(s, "a"); st.Err != "" || st.Since != before.Since {
+		t.Errorf("mended, it is %+v, was %+v", st, before)
 	}
 }
 

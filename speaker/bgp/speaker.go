@@ -93,9 +93,10 @@ func (s *Speaker) open(w speaker.Session) {
 // it returns, as far as it takes GoBGP: what GoBGP has is sent at once. Before
 // Run, it only checks and notes what is wanted.
 func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
-	next, errs := valid(want, s.wanted())
-	s.refuse(maps.Clone(errs))
-	waits := s.adopt(next, errs)
+	next, refused := valid(want, s.wanted())
+	s.refuse(refused)
+	waits := s.adopt(next, refused)
+	errs := map[string]error{}
 	var mu sync.Mutex // of errs
 	var waiting sync.WaitGroup
 	for name, wait := range waits {
@@ -103,7 +104,7 @@ func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
 			if err := wait(ctx); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				errs[name] = errors.Join(errs[name], fmt.Errorf("BGP session %q: %w", name, err))
+				errs[name] = fmt.Errorf("BGP session %q: %w", name, err)
 			}
 		})
 	}
@@ -118,24 +119,33 @@ func (s *Speaker) wanted() map[string]speaker.Session {
 	return s.want
 }
 
-// refuse notes which sessions cannot be as they are wanted.
+// refuse notes which sessions cannot be as they are wanted. That is no error of Sync,
+// which could do nothing else the next time: it is seen in States.
 func (s *Speaker) refuse(errs map[string]error) {
 	s.mu.Lock()
 	was := s.refused
 	s.refused = errs
 	s.mu.Unlock()
-	if len(was)+len(errs) > 0 {
-		s.changed()
+	sameWords := func(a, b error) bool { return b != nil && a.Error() == b.Error() }
+	if maps.EqualFunc(was, errs, sameWords) {
+		return
 	}
+	for name, err := range errs {
+		if !sameWords(err, was[name]) {
+			s.log.Warn("a BGP session cannot be as it is wanted", "peer", name, "err", err)
+		}
+	}
+	s.changed()
 }
 
-// adopt makes the sessions those of next, and leaves those that errs names as
-// they are. It returns, by name, how to wait for each.
-func (s *Speaker) adopt(next map[string]wanted, errs map[string]error) map[string]func(context.Context) error {
+// adopt makes the sessions those of next, and leaves those of which it has none, and
+// that were refused, as they are. It returns, by name, how to wait for each.
+func (s *Speaker) adopt(next map[string]wanted, refused map[string]error) map[string]func(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name := range errs {
-		if w, ok := s.want[name]; ok {
+	for name := range refused {
+		w, lives := s.want[name]
+		if _, valid := next[name]; lives && !valid {
 			next[name] = wanted{Session: w}
 		}
 	}
@@ -194,13 +204,18 @@ func (k *kept) order(w wanted) func(context.Context) error {
 	}
 }
 
-// States implements [speaker.Router]. A session that was refused is one that is idle.
+// States implements [speaker.Router]. A session that was refused is one that is idle,
+// unless it goes on as it was.
 func (s *Speaker) States() []speaker.SessionState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	states := make([]speaker.SessionState, 0, len(s.sessions))
-	for _, k := range s.sessions {
-		states = append(states, k.show())
+	for name, k := range s.sessions {
+		st := k.show()
+		if err := s.refused[name]; err != nil {
+			st.Err = asItWas(err, st.Err)
+		}
+		states = append(states, st)
 	}
 	for name, err := range s.refused {
 		if s.sessions[name] == nil {
@@ -209,6 +224,15 @@ func (s *Speaker) States() []speaker.SessionState {
 	}
 	slices.SortFunc(states, func(a, b speaker.SessionState) int { return cmp.Compare(a.Name, b.Name) })
 	return states
+}
+
+// asItWas says why a session goes on as it was, beside what is wrong with it anyway.
+func asItWas(refused error, wrong string) string {
+	text := refused.Error() + ": the session goes on as it was before"
+	if wrong != "" {
+		text += "; " + wrong
+	}
+	return text
 }
 
 // Down ends a session at once, as BFD has lost the router (RFC 5882 §4.2). It is
