@@ -105,7 +105,7 @@ func (k *keeping) rise() error {
 	if err := k.core.rise(k.relay.life, k.release); err != nil {
 		return cmp.Or(context.Cause(k.relay.life), err)
 	}
-	k.came, k.restarted = true, false
+	k.came, k.restarted, k.rose = true, false, time.Now()
 	k.edit(func(st *speaker.SessionState) { st.V4, st.V6 = k.tells(ipv4), k.tells(ipv6) })
 	k.edit(func(st *speaker.SessionState) { st.Local = k.local })
 	k.become("established", nil)

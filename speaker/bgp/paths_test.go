@@ -231,6 +231,39 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// A session that comes up and falls is not tried faster than one that does not come
+// up, but one that has lasted is back soon.
+func TestRestAfterASession(t *testing.T) {
+	const soon, most = 250 * time.Millisecond, 10 * time.Second
+	w := base("a", "192.0.2.1")
+	w.ConnectRetry = most
+	s := newSession(w, slog.New(slog.DiscardHandler), func() {})
+	lost := errors.New("lost")
+	var wait time.Duration
+	for i, step := range []struct {
+		name  string
+		times int
+		up    time.Duration
+		err   error
+		want  time.Duration // the last wait
+	}{
+		{"it does not come up", 1, 0, lost, soon},
+		{"it comes up and falls", 9, time.Second, lost, most},
+		{"it is up for a little less than the longest wait", 1, most - 1, lost, most},
+		{"it is changed", 1, time.Second, errChanged, 0},
+		{"it falls again", 1, time.Second, lost, most},
+		{"it falls after an hour", 1, time.Hour, lost, soon},
+		{"it falls at once", 1, 0, lost, 2 * soon},
+	} {
+		for range step.times {
+			wait = s.rest(step.up, step.err, 1)
+		}
+		if wait != step.want {
+			t.Errorf("step %d, %s: a wait of %s, want %s", i+1, step.name, wait, step.want)
+		}
+	}
+}
+
 // base is a session that is right.
 func base(name, addr string) speaker.Session {
 	return speaker.Session{

@@ -25,9 +25,10 @@ type session struct {
 	stopped chan struct{} // closed once run has ended
 
 	want      speaker.Session
-	restarted bool  // whether routers are to be told that we come back from a restart
-	failed    int   // connections in a row that did not come up
-	quarrel   error // why the last one did not, as far as the router has spoken
+	restarted bool      // whether routers are to be told that we come back from a restart
+	failed    int       // connections in a row that did not come up, or not for long
+	rose      time.Time // when the last one that did came up
+	quarrel   error     // why the last one did not, as far as the router has spoken
 
 	mu    sync.Mutex
 	state speaker.SessionState
@@ -78,15 +79,12 @@ func (s *session) run(ctx context.Context) {
 	defer close(s.stopped)
 	for wait := time.Duration(0); s.pause(ctx, wait); {
 		came, err := s.connect(ctx)
+		var up time.Duration
 		if came {
-			s.failed = 0
+			up = time.Since(s.rose)
 		}
 		s.report(ctx, came, err)
-		wait = 0
-		if !errors.Is(err, errChanged) {
-			wait = backoff(s.failed, s.want.ConnectRetry, rand.Float64())
-			s.failed++
-		}
+		wait = s.rest(up, err, rand.Float64())
 	}
 }
 
@@ -95,6 +93,20 @@ const (
 	firstRetry   = 250 * time.Millisecond
 	defaultRetry = 5 * time.Second
 )
+
+// rest returns how long to wait after a connection that was up for so long and ended by
+// err. One that comes up and falls is a failure like one that does not come up: only
+// one that has lasted longer than the longest wait makes a new start.
+func (s *session) rest(up time.Duration, err error, chance float64) time.Duration {
+	if up >= max(s.want.ConnectRetry, defaultRetry) {
+		s.failed = 0
+	}
+	if errors.Is(err, errChanged) {
+		return 0
+	}
+	s.failed++
+	return backoff(s.failed-1, s.want.ConnectRetry, chance)
+}
 
 // backoff returns how long to wait after a number of failures: twice as long
 // each time, up to most (0 for the default), from half to all of it by chance.
