@@ -40,23 +40,13 @@ func (k *keeping) keep(ctx context.Context) error {
 				return err
 			}
 		case o := <-k.orders:
-			if k.differs(o) {
+			if k.take(o) {
+				o.answer(nil) // for all else that is wanted is
 				return errChanged
 			}
-			o.done <- k.tell(ctx, o.step)
+			o.answer(k.tell(ctx, o.step))
 		}
 	}
-}
-
-// differs takes an order, and returns whether it ends the connection. Then it
-// is answered, for all else that is wanted is.
-func (k *keeping) differs(o order) bool {
-	changed := o.Session.Differs(k.want)
-	k.want = o.Session
-	if changed {
-		o.done <- nil
-	}
-	return changed
 }
 
 // see deals with what the relay has seen, and lets it go on.
@@ -108,6 +98,7 @@ func (k *keeping) rise() error {
 	k.came, k.restarted, k.rose = true, false, time.Now()
 	k.edit(func(st *speaker.SessionState) { st.V4, st.V6 = k.tells(ipv4), k.tells(ipv6) })
 	k.edit(func(st *speaker.SessionState) { st.Local = k.local })
+	k.listen()
 	k.become("established", nil)
 	complaint := missing(families(k.want), k.hops, k.theirs)
 	log := k.log.With("router", k.show().Addr, "asn", k.theirs.asn, "routes", len(k.core.told))

@@ -6,11 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/herald-lb/herald/internal/nettest"
@@ -234,6 +236,80 @@ func TestSlowRouterHoldsUpNobody(t *testing.T) {
 	stop()
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %s", took)
+	}
+}
+
+// Sync waits for no session that has no router to tell: what it is at may take long.
+// Of what such a one is to be like only the last counts.
+func TestSyncWaitsForNobodyWhoIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w := New(Options{}), base("a", "192.0.2.1")
+		busy := newSession(w, s.log, s.changed) // runs nowhere, so it takes no order
+		s.run, s.sessions["a"] = t.Context(), &kept{busy, func(error) {}}
+		for n := range 3 {
+			w.Routes = some(n)
+			want(t, s, w)
+		}
+		if o := <-busy.orders; len(o.Routes) != len(some(2)) {
+			t.Errorf("it is to tell %d routes, want %d", len(o.Routes), len(some(2)))
+		}
+		want(t, s) // nor for its end
+	})
+}
+
+// Who gives an order hears what has come of it, or of one that came after it; or
+// that there is no router any more. Then it is for the next one.
+func TestOrdersAreAnswered(t *testing.T) {
+	s, failed := newSession(base("a", "192.0.2.1"), slog.New(slog.DiscardHandler), func() {}), errors.New("failed")
+	s.listen()
+	all := []<-chan error{s.order(wanted{}), s.order(wanted{})}
+	o := <-s.orders
+	all = append(all, s.order(wanted{}))
+	o.answer(failed)
+	s.deafen()
+	all = append(all, s.order(wanted{Session: speaker.Session{Name: "last"}}))
+	for i, want := range []error{failed, failed, nil, nil} {
+		select {
+		case err := <-all[i]:
+			if err != want {
+				t.Errorf("order %d: %v, want %v", i+1, err, want)
+			}
+		default:
+			t.Errorf("order %d has no answer", i+1)
+		}
+	}
+	if o := <-s.orders; o.Name != "last" || len(o.done) != 0 {
+		t.Errorf("the order is %+v", o)
+	}
+}
+
+// What is wanted while a connection ends, by a router that stays, is told in the next.
+func TestOrdersOfTheEndAreForTheNext(t *testing.T) {
+	t.Parallel()
+	p := newPuppet(t)
+	s, _ := run(t)
+	w := p.session("a")
+	w.ConnectRetry = time.Millisecond
+	other := bystander(t, s, w)
+	for n := range 5 {
+		p.accept(t)
+		p.send(openMessage(65001, 9, ip("192.0.2.1"), capV4, capV6), newMessage(typeKeepalive))
+		awaitUp(t, s, "a")
+		p.send(raw(99))
+		if heard := p.hears(t); heard.code != codeHeader {
+			t.Errorf("the router hears %s", heard)
+		}
+		w.Routes = some(n + 1)
+		want(t, s, w, other)
+		p.conn.Close()
+		p.establish(t)
+		awaitUp(t, s, "a")
+		nettest.Await(t, "the routes", func() (same bool) {
+			p.look(func() { same = equal(p.rib, saidOf(w.Routes)) && len(p.rib) == len(w.Routes) })
+			return same
+		})
+		p.look(func() { p.conn.Close() })
+		nettest.Await(t, "the end", func() bool { return !state(s, "a").Up })
 	}
 }
 

@@ -19,10 +19,9 @@ import (
 type session struct {
 	log     *slog.Logger
 	changed func()
-	orders  chan order
+	orders  chan order    // the last one that nobody has taken yet; put there by order
 	down    chan struct{} // BFD has lost the router
 	again   chan struct{} // it is worth dialling at once
-	stopped chan struct{} // closed once run has ended
 
 	want      speaker.Session
 	restarted bool      // whether routers are to be told that we come back from a restart
@@ -33,12 +32,61 @@ type session struct {
 	mu    sync.Mutex
 	state speaker.SessionState
 	relay *relay // of the connection; nil for none
+	hears bool   // whether the router is told of an order as soon as it comes
 }
 
 // An order is what the session is to be like.
 type order struct {
 	wanted
-	done chan<- error
+	done []chan<- error // of those who wait for it
+}
+
+// answer says what has come of an order.
+func (o order) answer(err error) {
+	for _, done := range o.done {
+		done <- err
+	}
+}
+
+// order has the session be like w, whatever it is at, and whatever it was to be like
+// before. It returns what comes of it: as long as there is no router that could be told,
+// that is nothing, at once.
+func (s *session) order(w wanted) <-chan error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, done := order{wanted: w}, make(chan error, 1)
+	select {
+	case last := <-s.orders:
+		o.done = last.done
+	default:
+	}
+	if s.hears {
+		o.done = append(o.done, done)
+	} else {
+		done <- nil
+	}
+	s.orders <- o
+	return done
+}
+
+// listen has those wait who give an order from now on.
+func (s *session) listen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hears = true
+}
+
+// deafen has nobody wait for the session any more: its router is told nothing.
+func (s *session) deafen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hears = false
+	select {
+	case o := <-s.orders:
+		o.answer(nil)
+		s.orders <- order{wanted: o.wanted}
+	default:
+	}
 }
 
 // Why we end a connection. A router hears it as the NOTIFICATION.
@@ -68,7 +116,7 @@ func lastWords(err error) (notification, bool) {
 func newSession(w speaker.Session, log *slog.Logger, changed func()) *session {
 	return &session{
 		log: log.With("peer", w.Name), changed: changed, want: w, restarted: true,
-		orders: make(chan order), down: make(chan struct{}, 1), again: make(chan struct{}, 1), stopped: make(chan struct{}),
+		orders: make(chan order, 1), down: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		state: speaker.SessionState{Name: w.Name, Addr: w.Addr, State: "idle", Since: time.Now()},
 	}
 }
@@ -76,7 +124,6 @@ func newSession(w speaker.Session, log *slog.Logger, changed func()) *session {
 // run connects, again and again, until ctx ends. Its cause is what the router is
 // told.
 func (s *session) run(ctx context.Context) {
-	defer close(s.stopped)
 	for wait := time.Duration(0); s.pause(ctx, wait); {
 		came, err := s.connect(ctx)
 		var up time.Duration
@@ -143,12 +190,10 @@ func (s *session) pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// take notes an order that there is no router to tell of, and returns whether
-// it makes another session.
+// take notes an order, and returns whether it makes another session.
 func (s *session) take(o order) bool {
 	changed := o.Session.Differs(s.want)
 	s.want = o.Session
-	o.done <- nil
 	return changed
 }
 
@@ -175,6 +220,7 @@ func (s *session) connect(ctx context.Context) (bool, error) {
 	defer s.attach(nil)
 	k := &keeping{session: s, core: core, relay: r, local: addrOf(conn.LocalAddr())}
 	why := k.keep(ctx)
+	s.deafen()
 	if n, ours := lastWords(why); ours && !s.silent(why) {
 		r.end(why) // or that it does not hear it would be the reason
 		r.say(n, why)

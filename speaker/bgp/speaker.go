@@ -89,26 +89,24 @@ func (s *Speaker) open(w speaker.Session) {
 	s.running.Go(func() { k.session.run(ctx) })
 }
 
-// Sync implements [speaker.Router]. Routers that are there have been told when
-// it returns, as far as it takes GoBGP: what GoBGP has is sent at once. Before
-// Run, it only checks and notes what is wanted.
+// Sync implements [speaker.Router]. Routers with which a session is up have been told
+// when it returns, as far as it takes GoBGP: what GoBGP has is sent at once. It waits
+// for nothing else: a session that begins, or ends, comes to it later. Before Run, it
+// only checks and notes what is wanted.
 func (s *Speaker) Sync(ctx context.Context, want speaker.Routing) error {
 	next, refused := valid(want, s.wanted())
 	s.refuse(refused)
-	waits := s.adopt(next, refused)
 	errs := map[string]error{}
-	var mu sync.Mutex // of errs
-	var waiting sync.WaitGroup
-	for name, wait := range waits {
-		waiting.Go(func() {
-			if err := wait(ctx); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
+	for name, done := range s.adopt(next, refused) {
+		select {
+		case err := <-done:
+			if err != nil {
 				errs[name] = fmt.Errorf("BGP session %q: %w", name, err)
 			}
-		})
+		case <-ctx.Done():
+			errs[name] = fmt.Errorf("BGP session %q: %w", name, context.Cause(ctx))
+		}
 	}
-	waiting.Wait()
 	return join(errs)
 }
 
@@ -139,8 +137,8 @@ func (s *Speaker) refuse(errs map[string]error) {
 }
 
 // adopt makes the sessions those of next, and leaves those of which it has none, and
-// that were refused, as they are. It returns, by name, how to wait for each.
-func (s *Speaker) adopt(next map[string]wanted, refused map[string]error) map[string]func(context.Context) error {
+// that were refused, as they are. It returns, by name, what comes of each.
+func (s *Speaker) adopt(next map[string]wanted, refused map[string]error) map[string]<-chan error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range refused {
@@ -153,7 +151,7 @@ func (s *Speaker) adopt(next map[string]wanted, refused map[string]error) map[st
 	for name, w := range next {
 		s.want[name] = w.Session
 	}
-	waits := map[string]func(context.Context) error{}
+	waits := map[string]<-chan error{}
 	if s.run == nil || s.ended {
 		return waits
 	}
@@ -161,7 +159,6 @@ func (s *Speaker) adopt(next map[string]wanted, refused map[string]error) map[st
 		if _, ok := next[name]; !ok {
 			k.end(errRemoved)
 			delete(s.sessions, name)
-			waits[name] = k.gone
 		}
 	}
 	for name, w := range next {
@@ -172,36 +169,6 @@ func (s *Speaker) adopt(next map[string]wanted, refused map[string]error) map[st
 		s.open(w.Session)
 	}
 	return waits
-}
-
-// gone waits until the session has ended.
-func (k *kept) gone(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-k.stopped:
-		return nil
-	}
-}
-
-// order has the session be like w, and returns how to wait for it.
-func (k *kept) order(w wanted) func(context.Context) error {
-	return func(ctx context.Context) error {
-		done := make(chan error, 1)
-		select {
-		case k.orders <- order{w, done}:
-		case <-k.stopped:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		select {
-		case err := <-done:
-			return err
-		case <-k.stopped:
-			return nil
-		}
-	}
 }
 
 // States implements [speaker.Router]. A session that was refused is one that is idle,
