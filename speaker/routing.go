@@ -124,7 +124,8 @@ type Router interface {
 	// change of its routes, nor for one of another session. Errors name the
 	// session; one that fails does not stop the others, and is tried again by the
 	// next Sync. That a router cannot be reached is no error, nor that a session
-	// cannot be as it is wanted, and goes on as it was: see States.
+	// cannot be as it is wanted, and goes on as it was, nor that a route has more
+	// attributes than can be told: see States.
 	Sync(ctx context.Context, want Routing) error
 	// States returns how the sessions are, by Name.
 	States() []SessionState

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -90,6 +91,22 @@ func attributesFor(s saying) [][]byte {
 		all = append(all, encode(flagOptional|flagTransitive, attributeLarge, []byte(s.large)))
 	}
 	return all
+}
+
+// maxAttributes is how many bytes the attributes of a route may take, for there is room
+// for one prefix beside, and for what GoBGP adds and makes longer: the path of AS numbers,
+// a local preference, the next hop of IPv6.
+const maxAttributes = maxMessage - headerLen - 100
+
+// errLong is a route with more attributes than that.
+var errLong = errors.New("its attributes do not fit in a message")
+
+func size(attributes [][]byte) int {
+	n := 0
+	for _, a := range attributes {
+		n += len(a)
+	}
+	return n
 }
 
 // encode makes an attribute.

@@ -194,18 +194,23 @@ func (c *core) repeat(ctx context.Context, release func() error) error {
 }
 
 // tell makes changes, until they are of no use any more. One that fails does not
-// stop the others.
-func (c *core) tell(ctx context.Context, changes []change, useless func() bool) error {
+// stop the others. It returns the prefixes of which more is to be said than can be:
+// of them the router knows what it did.
+func (c *core) tell(ctx context.Context, changes []change, useless func() bool) ([]netip.Prefix, error) {
+	var unsaid []netip.Prefix
 	var errs []error
 	for _, ch := range changes {
 		if useless() {
 			break
 		}
-		if err := c.apply(ctx, ch); err != nil {
+		switch err := c.apply(ctx, ch); {
+		case errors.Is(err, errLong):
+			unsaid = append(unsaid, ch.prefix)
+		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", ch, err))
 		}
 	}
-	return errors.Join(errs...)
+	return unsaid, errors.Join(errs...)
 }
 
 // of returns what was told of the prefixes of routes.
@@ -222,6 +227,9 @@ func (c *core) of(routes ...[]speaker.Route) table {
 func (c *core) apply(ctx context.Context, ch change) error {
 	if ch.saying != c.saying || c.attributes == nil {
 		c.saying, c.attributes = ch.saying, attributesFor(ch.saying)
+	}
+	if !ch.gone && size(c.attributes) > maxAttributes {
+		return errLong // GoBGP would take it, and send nothing
 	}
 	path := pathOf(ch, c.attributes)
 	// Each change on its own: a session that starts waits for one, not for all.

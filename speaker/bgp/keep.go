@@ -21,6 +21,7 @@ type keeping struct {
 	theirs open            // valid once hops is not nil
 	hops   nextHops        // nil until the router has said who it is
 	said   []speaker.Route // what it was told, but for what it does not take; nil if that is not known
+	unsaid []netip.Prefix  // of which there is more to be said than can be; then said is not known
 	came   bool            // whether the session came up
 }
 
@@ -100,14 +101,9 @@ func (k *keeping) rise() error {
 	k.edit(func(st *speaker.SessionState) { st.Local = k.local })
 	k.listen()
 	k.become("established", nil)
-	complaint := missing(families(k.want), k.hops, k.theirs)
-	log := k.log.With("router", k.show().Addr, "asn", k.theirs.asn, "routes", len(k.core.told))
-	if complaint != nil {
-		k.edit(func(st *speaker.SessionState) { st.Err = complaint.Error() })
-		log.Warn("a BGP session is up, in part", "err", complaint)
-		return nil
+	if !k.complain() {
+		k.log.Info("a BGP session is up", "router", k.show().Addr, "asn", k.theirs.asn, "routes", len(k.core.told))
 	}
-	log.Info("a BGP session is up")
 	return nil
 }
 
@@ -136,13 +132,32 @@ func (k *keeping) tell(ctx context.Context, last step) error {
 		have, now = k.core.of(last.was, last.now), last.now
 	}
 	changes := diff(have, tableOf(now, want, k.theirs.asn == k.want.LocalASN))
-	err := k.core.tell(ctx, changes, func() bool { return k.ending(ctx) })
-	if k.said = k.want.Routes; err != nil {
+	unsaid, err := k.core.tell(ctx, changes, func() bool { return k.ending(ctx) })
+	if k.said = k.want.Routes; err != nil || len(unsaid) > 0 {
 		k.said = nil // and all is looked at again
 	}
 	k.relay.routes.Store(int64(len(k.core.told)))
 	k.edit(func(st *speaker.SessionState) { st.Sent = len(k.core.told) })
+	if !slices.Equal(unsaid, k.unsaid) {
+		k.unsaid = unsaid
+		k.complain()
+	}
 	return err
+}
+
+// complain has the state say what of the wanted routes a router that is there is not
+// told, and returns whether there is any.
+func (k *keeping) complain() bool {
+	if !k.came {
+		return false
+	}
+	text := ""
+	if err := errors.Join(missing(families(k.want), k.hops, k.theirs), tooLong(k.unsaid)); err != nil {
+		text = err.Error()
+		k.log.Warn("a BGP session is up, in part", "router", k.show().Addr, "err", text)
+	}
+	k.edit(func(st *speaker.SessionState) { st.Err = text })
+	return text != ""
 }
 
 // ending is whether there is no use in telling more: the connection is about to

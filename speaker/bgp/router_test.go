@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -311,6 +312,79 @@ func TestOrdersOfTheEndAreForTheNext(t *testing.T) {
 		p.look(func() { p.conn.Close() })
 		nettest.Await(t, "the end", func() bool { return !state(s, "a").Up })
 	}
+}
+
+// A route with more attributes than a message holds is not told, and not counted as
+// told. It is said, and holds up no other.
+func TestRoutesThatAreTooLong(t *testing.T) {
+	t.Parallel()
+	p := newPuppet(t)
+	s, _ := run(t)
+	short := routes("1/32 2/32")
+	long := slices.Clone(short)
+	long[0].Large = large(400)
+	w := p.session("a")
+	for i, step := range []struct {
+		routes []speaker.Route
+		knows  []speaker.Route
+		err    string
+	}{
+		{long, short[1:], "203.0.113.1/32 is not told"}, // before it is up
+		{long, short[1:], "203.0.113.1/32 is not told"},
+		{append(routes("0/32"), long...), append(routes("0/32"), short[1]), "203.0.113.1/32 is not told"},
+		{short, short, ""},
+		{long, short, "203.0.113.1/32 is not told"}, // it is known as it was
+		{long[1:], short[1:], ""},
+		{[]speaker.Route{long[0], {Prefix: short[1].Prefix, Large: long[0].Large}}, short[1:], "203.0.113.1/32 and 1 others"},
+	} {
+		w.Routes = step.routes
+		want(t, s, w)
+		if i == 0 {
+			p.establish(t)
+			awaitUp(t, s, "a")
+		}
+		nettest.Await(t, fmt.Sprintf("step %d", i+1), func() (same bool) {
+			p.look(func() { same = maps.Equal(p.rib, saidOf(step.knows)) })
+			return same
+		})
+		if st := state(s, "a"); st.Sent != len(step.knows) || !strings.HasPrefix(st.Err, step.err) || (st.Err == "") != (step.err == "") {
+			t.Errorf("step %d: %d routes, %q", i+1, st.Sent, st.Err)
+		}
+	}
+}
+
+// Up to the longest, what counts as told is told, over IPv6 and to internal routers, too.
+func TestTheLongestRoutesAreTold(t *testing.T) {
+	t.Parallel()
+	for _, asn := range []uint32{65001, 65100} {
+		p := newPuppet(t)
+		s, _ := run(t)
+		w := p.session("a")
+		w.PeerASN, w.Routes = asn, some(40)
+		for i := range w.Routes {
+			w.Routes[i].MED, w.Routes[i].Large = number(7), large(310+i/2)
+		}
+		want(t, s, w)
+		p.accept(t)
+		p.send(openMessage(uint16(asn), 9, ip("192.0.2.1"), capV4, capV6), newMessage(typeKeepalive))
+		go p.listen(t, p.conn)
+		awaitUp(t, s, "a")
+		told := state(s, "a").Sent
+		if told == 0 || told == len(w.Routes) {
+			t.Fatalf("%d of %d routes are told: none is the longest", told, len(w.Routes))
+		}
+		nettest.Await(t, "what counts as told", func() (same bool) {
+			p.look(func() { same = len(p.rib) == told })
+			return same
+		})
+	}
+}
+
+func large(n int) (all [][3]uint32) {
+	for i := range uint32(n) {
+		all = append(all, [3]uint32{65000, i, i})
+	}
+	return all
 }
 
 func TestRunsOnce(t *testing.T) {

@@ -127,6 +127,18 @@ func unreached(err error, to netip.AddrPort, w speaker.Session) error {
 	return err
 }
 
+// tooLong says of which prefixes there is more to be said than can be.
+func tooLong(unsaid []netip.Prefix) error {
+	switch n := len(unsaid); n {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%s is not told as it should be: its communities take more room than a BGP message has: give it fewer", unsaid[0])
+	default:
+		return fmt.Errorf("%s and %d others are not told as they should be: their communities take more room than a BGP message has: give them fewer", unsaid[0], n-1)
+	}
+}
+
 // unknown is what a router says nothing for.
 const unknown = "it may not know this node as a neighbour: see its list of neighbours, and spec.sourceAddress"
 
