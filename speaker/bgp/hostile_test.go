@@ -346,6 +346,26 @@ func TestRouterThatDoesNotRead(t *testing.T) {
 	}
 }
 
+// Once our last word is about to be said, nothing is begun that might wait for a
+// router that does not read, for as long as it may be silent.
+func TestLastWordWaitsForNoOther(t *testing.T) {
+	l := newLine(t, base("a", "127.0.0.1"))
+	send(t, l.core, openMessage(65100, 9, ip("192.0.2.10")), newMessage(typeKeepalive))
+	for _, kind := range []byte{typeOpen, typeKeepalive} {
+		if m := next(t, l.router); m.kind() != kind {
+			t.Fatalf("the router gets type %d, want %d", m.kind(), kind)
+		}
+	}
+	l.parting.Store(true) // as far as say has come, and no farther
+	if err := l.pass(newMessage(typeUpdate, []byte{0, 0, 0, 0})); err != nil {
+		t.Error(err)
+	}
+	l.say(cease(ceaseBFD, ""), errBFD)
+	if m := next(t, l.router); m.kind() != typeNotification {
+		t.Errorf("the router gets type %d before our last word", m.kind())
+	}
+}
+
 func equal(a, b map[netip.Prefix]string) bool {
 	for p, said := range a {
 		if b[p] != said {

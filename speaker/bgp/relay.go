@@ -45,8 +45,9 @@ type relay struct {
 	asked   map[family]chan struct{} // bells: the router wants all routes again
 	routes  atomic.Int64             // how many these are
 
-	writing sync.Mutex // held while a message goes to the router
-	said    bool       // our last word to it; guarded by writing
+	writing sync.Mutex  // held while a message goes to the router
+	said    bool        // our last word to it; guarded by writing
+	parting atomic.Bool // our last word is about to be said: no other waits for the router
 
 	feeding sync.Mutex // held while a message goes to GoBGP
 	fed     time.Time  // when the last one did; guarded by feeding
@@ -299,6 +300,9 @@ func (r *relay) pass(messages []byte) error {
 	if err := r.router.SetWriteDeadline(time.Now().Add(r.patience())); err != nil {
 		return err
 	}
+	if r.parting.Load() {
+		return nil // that deadline may have come after the shorter one of say
+	}
 	_, err := r.router.Write(messages)
 	return err
 }
@@ -309,7 +313,9 @@ const farewell = 500 * time.Millisecond
 // say sends our last word. It is why the connection ends, not what the router
 // does when it hears it.
 func (r *relay) say(n notification, why error) {
-	// One that does not read is not waited for.
+	// One that does not read is not waited for: whoever writes to it now stops soon,
+	// or finds this before it begins.
+	r.parting.Store(true)
 	_ = r.router.SetWriteDeadline(time.Now().Add(farewell))
 	r.writing.Lock()
 	defer r.writing.Unlock()
