@@ -36,7 +36,7 @@ func newRoutePlan(s snapshot.Snapshot, me string, relieved bool) (p *routePlan, 
 	if i < 0 || j < 0 {
 		return nil, noSpeaker
 	}
-	p = &routePlan{node: s.Nodes[j], relieved: relieved, election: newElection(s, &s.Speakers[i]), tellers: map[entry]*tellers{}}
+	p = &routePlan{node: s.Nodes[j], peers: s.Config.Peers, relieved: relieved, election: newElection(s, &s.Speakers[i]), tellers: map[entry]*tellers{}}
 	p.sessions(s)
 	if len(p.routing.Sessions) == 0 {
 		return p, noPeer
@@ -58,16 +58,18 @@ func (p *routePlan) tellAll(s snapshot.Snapshot, ready map[netip.Addr]bool) {
 type routePlan struct {
 	*election
 	node     snapshot.Node
+	peers    []config.Peer // of all nodes
 	relieved bool
 	routing  Routing // without routes
 	publics  []public
 	tellers  map[entry]*tellers
 }
 
-// An entry is one of a pool's announce.bgp.
+// An entry is one of a pool's announce.bgp, as far as one family goes.
 type entry struct {
-	pool *config.Pool
-	at   int
+	pool   *config.Pool
+	at     int
+	family ipam.Family
 }
 
 // tellers are the nodes that could tell the addresses of an entry, apart from
@@ -141,7 +143,7 @@ func routerID(n snapshot.Node) netip.Addr {
 // tell adds the routes by which t is told.
 func (p *routePlan) tell(pool *config.Pool, t target, services []*snapshot.Service) {
 	for i, b := range pool.BGP {
-		why, leaving := p.obstacle(entry{pool, i}, t, services)
+		why, leaving := p.obstacle(entry{pool, i, ipam.FamilyOf(t.addr)}, t, services)
 		if why != none {
 			continue
 		}
@@ -151,7 +153,7 @@ func (p *routePlan) tell(pool *config.Pool, t target, services []*snapshot.Servi
 		}
 		r := Route{Prefix: prefix, Communities: b.Communities, Large: b.Large, LocalPref: b.LocalPref, MED: b.MED, Leaving: leaving}
 		for i := range p.publics {
-			if pub := &p.publics[i]; obstacleTo(pub.Session, b, t.addr) == none {
+			if pub := &p.publics[i]; obstacleTo(pub.Session, b, ipam.FamilyOf(t.addr)) == none {
 				pub.add(r)
 				pub.told = extend(pub.told, t.addr)
 			}
@@ -173,12 +175,12 @@ func (p *routePlan) obstacle(e entry, t target, services []*snapshot.Service) (w
 	return why, leaving
 }
 
-// obstacleTo is what keeps the router of s from being told addr by b.
-func obstacleTo(s Session, b config.BGP, addr netip.Addr) obstacle {
+// obstacleTo is what keeps the router of s from being told addresses of a family by b.
+func obstacleTo(s Session, b config.BGP, f ipam.Family) obstacle {
 	switch {
 	case !named(s, b):
 		return otherPeers
-	case addr.Is4() && !s.V4, addr.Is6() && !s.V6:
+	case f == ipam.IPv4 && !s.V4, f == ipam.IPv6 && !s.V6:
 		return otherFamily
 	}
 	return none
@@ -207,7 +209,7 @@ func (p *routePlan) of(e entry) *tellers {
 		if c.node.Name == p.node.Name {
 			ts.self, ts.without = c, why
 		}
-		if why != none {
+		if why != none || c != ts.self && !e.heard(c.node, p.peers) { // of self each session says so
 			continue
 		}
 		ts.candidates = append(ts.candidates, c)
@@ -228,6 +230,14 @@ func (e entry) obstacle(c *candidate) obstacle {
 		return noDataPath
 	}
 	return none
+}
+
+// heard is whether a node has a session in which what e tells can be said.
+func (e entry) heard(n snapshot.Node, peers []config.Peer) bool {
+	return slices.ContainsFunc(peers, func(p config.Peer) bool {
+		_, has := slices.BinarySearch(n.Peers, p.Name)
+		return has && obstacleTo(Session{Name: p.Name, V4: p.V4, V6: p.V6}, e.pool.BGP[e.at], e.family) == none
+	})
 }
 
 // obstacle is what keeps this node from telling t and, if nothing does, whether it

@@ -125,6 +125,23 @@ func TestPlanRoutes(t *testing.T) {
 			nodeOf(s, "n2").Draining = true
 			s.Services[0].Local, s.Services[0].Endpoints = true, s.Services[0].Endpoints[1:2]
 		}, by("n2")},
+		{"nor one that alone has a session", func(s *snapshot.Snapshot) {
+			nodeOf(s, "n1").Draining, nodeOf(s, "n2").Peers, nodeOf(s, "n3").Peers = true, nil, nil
+		}, by("n1")},
+		{"with a router that the entry names", func(s *snapshot.Snapshot) {
+			nodeOf(s, "n1").Draining, nodeOf(s, "n2").Peers, nodeOf(s, "n3").Peers = true, []string{"r2"}, []string{"r2"}
+			s.Config.Pools[0].BGP[0].Peers = []string{"r1"}
+		}, []string{"n1 r1 192.0.2.240/32"}},
+		{"and that is told of the family", func(s *snapshot.Snapshot) {
+			nodeOf(s, "n1").Draining, nodeOf(s, "n2").Peers, nodeOf(s, "n3").Peers = true, []string{"r2"}, []string{"r2"}
+			s.Config.Peers[1].V4 = false
+		}, []string{"n1 r1 192.0.2.240/32"}},
+		{"who has no session outdoes nobody", func(s *snapshot.Snapshot) {
+			other := s.Services[0]
+			other.Key, other.Local, other.Endpoints = "ns/b", true, other.Endpoints[1:2]
+			s.Services = append(s.Services, other)
+			nodeOf(s, "n2").Peers = nil
+		}, by("n1", "n3")},
 		{"all drained: all go on", func(s *snapshot.Snapshot) {
 			for i := range s.Nodes {
 				s.Nodes[i].Draining = true
@@ -231,6 +248,9 @@ func eachRoutedCluster(t *testing.T, do func(s snapshot.Snapshot, rnd *rand.Rand
 			if rnd.IntN(4) == 0 {
 				s.Nodes[i].Excluded = "a label"
 			}
+			if rnd.IntN(4) == 0 {
+				s.Nodes[i].Peers = nil
+			}
 		}
 		do(s, rnd)
 	}
@@ -271,11 +291,11 @@ func TestAnAddressIsToldBySomebodyWhoStays(t *testing.T) {
 	})
 }
 
-// canServe is whether a node can serve the first Service, whatever is to become of it.
+// canServe is whether a node can serve the first Service, and tell a router, whatever is to become of it.
 func canServe(s snapshot.Snapshot, n snapshot.Node) bool {
 	svc := s.Services[0]
 	has := !svc.Local || slices.ContainsFunc(svc.Endpoints, func(e snapshot.Endpoint) bool { return e.Node == n.Name })
-	return has && speakerOf(&s, n.Name).DataPath != "" && n.Excluded == ""
+	return has && speakerOf(&s, n.Name).DataPath != "" && n.Excluded == "" && len(n.Peers) > 0
 }
 
 // What one router is told does not depend on which others there are. It is by

@@ -97,9 +97,9 @@ func (p *routePlan) routesTo(s Session, t target, services []*snapshot.Service) 
 	pool := p.pool(t.addr)
 	prefixes := map[netip.Prefix]bool{}
 	for i, b := range pool.BGP {
-		here, _ := p.obstacle(entry{pool, i}, t, services)
+		here, _ := p.obstacle(entry{pool, i, ipam.FamilyOf(t.addr)}, t, services)
 		if here == none {
-			here = obstacleTo(s, b, t.addr)
+			here = obstacleTo(s, b, ipam.FamilyOf(t.addr))
 		}
 		if here == none {
 			prefix, _ := t.addr.Prefix(b.Length(t.addr)) // the plan has it
