@@ -95,12 +95,21 @@ func withBFD(st speaker.SessionState, b bfd.Status, now time.Time) speaker.Sessi
 	return st
 }
 
-// plan returns whom to have BFD sessions with, by the name of the BGPPeer.
-func (g *Guard) plan(own []snapshot.Link) map[string]bfd.Peer {
+// plan returns whom to have BFD sessions with, by the name of the BGPPeer. last is what
+// it returned before, and sessions are those of BFD: while its BGP session is up a
+// router is watched as it was.
+func (g *Guard) plan(own []snapshot.Link, last map[string]bfd.Peer, sessions map[netip.Addr]bfd.Status) map[string]bfd.Peer {
 	g.mu.Lock()
 	want := g.want
 	g.mu.Unlock()
-	return PlanRouters(want, g.Guarded.States(), own)
+	states := g.Guarded.States()
+	plan := PlanRouters(want, states, own)
+	for _, st := range states {
+		if was, ok := last[st.Name]; ok && st.Up { // what is not up may come up another way
+			keep(plan, map[string]bfd.Peer{st.Name: was}, sessions)
+		}
+	}
+	return plan
 }
 
 // PlanRouters returns with which routers to have BFD sessions, by the name of the BGPPeer:

@@ -201,3 +201,36 @@ func TestARouterIsWatchedWhileItsSessionWantsIt(t *testing.T) {
 		t.Errorf("%d are watched though nobody wants it", n)
 	}
 }
+
+// A link that has lost its carrier makes an internal router no other: that would
+// be another session, which would not miss it.
+func TestAnInternalRouterIsMissedWhenItsLinkIsGone(t *testing.T) {
+	own := []snapshot.Link{{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24")}}}
+	established := upSession("r", "192.0.2.1", "192.0.2.11", 65000)
+	over := established
+	over.Up = false
+	for _, tt := range []struct {
+		name    string
+		session speaker.SessionState
+		bfd     bfd.Status
+		want    bool // whether it is watched over several hops then
+	}{
+		{"one that is up", established, bfd.Status{WasUp: true}, false},
+		{"one that BFD never saw", established, bfd.Status{}, true},
+		{"one whose session has ended may be farther when it comes back", over, bfd.Status{WasUp: true}, true},
+	} {
+		r := &stub{states: []speaker.SessionState{established}}
+		g := &Guard{Guarded: r, want: speaker.Routing{Sessions: []speaker.Session{{Name: "r", LocalASN: 65000, Hops: 1, BFD: speaker.BFD{Interval: time.Second, Multiplier: 3}}}}}
+		last := g.plan(own, nil, nil)
+		if last["r"].Multihop {
+			t.Fatalf("%s: a router on a link of the node is watched over several hops", tt.name)
+		}
+		r.states = []speaker.SessionState{tt.session}
+		if got := g.plan(nil, last, map[netip.Addr]bfd.Status{established.Addr: tt.bfd})["r"].Multihop; got != tt.want {
+			t.Errorf("%s: multihop %t, want %t", tt.name, got, tt.want)
+		}
+		if last["r"].Multihop {
+			t.Errorf("%s: what was is edited", tt.name)
+		}
+	}
+}

@@ -68,7 +68,7 @@ func linksOf(s snapshot.Snapshot, node string) []snapshot.Link {
 func (w *Watcher) sync(speakers map[string]bfd.Peer) {
 	routers := map[string]bfd.Peer{}
 	if w.guard != nil {
-		routers = w.guard.plan(w.links)
+		routers = w.guard.plan(w.links, w.routers, w.server.Sessions())
 	}
 	if maps.Equal(speakers, w.plan) && maps.Equal(routers, w.routers) {
 		return
