@@ -220,8 +220,15 @@ func sessionTable(s snapshot.Snapshot) table {
 				continue
 			}
 			b, ok := routerOf(r, peer.Name)
-			if !ok {
-				t.add(true, peer.Name, r.Node, "unknown", "-", "-", "-", "-", "-", "its speaker has not said anything of it yet")
+			unknown := ""
+			switch {
+			case !slices.ContainsFunc(s.Speakers, func(sp snapshot.Speaker) bool { return sp.Node == r.Node }):
+				unknown = silent
+			case !ok:
+				unknown = "its speaker has not said anything of it yet"
+			}
+			if unknown != "" {
+				t.add(true, peer.Name, r.Node, "unknown", "-", "-", "-", "-", "-", unknown)
 				continue
 			}
 			as := "-"

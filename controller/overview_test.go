@@ -29,7 +29,7 @@ func busy() snapshot.Snapshot {
 		{Name: "wan", V4: snapshot.Count{Total: 8, Free: 8}},
 	}
 	s.Peers = []snapshot.PeerStatus{{Name: "tor", Conditions: []snapshot.Condition{{Type: Ready, Reason: NotEstablished, Message: "n2: connection refused"}}}}
-	s.Nodes = []snapshot.Node{{Name: "n1", Peers: []string{"tor"}}, {Name: "n2", Peers: []string{"tor"}, Draining: true}, {Name: "n3"}}
+	s.Nodes = []snapshot.Node{{Name: "n1", Peers: []string{"tor"}}, {Name: "n2", Peers: []string{"tor"}, Draining: true}, {Name: "n3", Peers: []string{"tor"}}}
 	s.Speakers = []snapshot.Speaker{{Node: "n1"}, {Node: "n2", Leaving: true}}
 	s.Lost = []snapshot.Speaker{{Node: "n3", DataPath: "ipvs"}}
 	one := telling("n1", "tor", "192.0.2.1", "192.0.2.3")
@@ -39,7 +39,9 @@ func busy() snapshot.Snapshot {
 	two := down("n2", "tor")
 	two.DataPath, two.Lacks, two.Peers = "nft", []string{"tunnels"}, []snapshot.PeerReport{{Node: "n1", Up: true}}
 	two.Routers[0] = snapshot.RouterReport{Peer: "tor", State: "connect", Since: now.Add(-5 * time.Second), Flaps: 4, Err: "connection refused"}
-	s.Reports = []snapshot.Report{one, two}
+	three := telling("n3", "tor") // before its power was cut
+	three.DataPath, three.Routers[0].State = "ipvs", "established"
+	s.Reports = []snapshot.Report{one, two, three}
 	return s
 }
 
@@ -57,7 +59,7 @@ speakers
   NODE  PATH  ANSWERS  TELLS  REACHES  ROUTERS  PROBLEMS
   n1    ipvs  1        2      1/2      1/1      it does not reach n3: no answer
   n2    nft   0        0      1/1      0/1      it is stopping; the node is drained
-  n3    ipvs  0        0      0/0      0/0      it is silent
+  n3    ipvs  0        0      0/0      1/1      it is silent
 
 what nodes lack
   NODES  LACK
@@ -66,6 +68,7 @@ what nodes lack
 BGP sessions
   PEER  NODE  STATE        FOR  BFD  ROUTES  AS     LOSSES  ERROR
   tor   n2    connect      5s   -    0       -      4       connection refused
+  tor   n3    unknown      -    -    -       -      -       its speaker is silent
   tor   n1    established  3h   up   2       65001  0       -
 
 addresses that another host has, too

@@ -23,16 +23,20 @@ type PeerStatus struct {
 	Events []Event
 }
 
+// silent is said of a session of which only what was is known.
+const silent = "its speaker is silent"
+
 // peerStatuses returns the status of every BGPPeer that has another one than it
 // should have. While nobody has been asked how sessions are, all stay.
 func peerStatuses(s snapshot.Snapshot) (out []PeerStatus) {
 	if s.Reports == nil {
 		return nil
 	}
+	lost := lostBy(s.Reports)
 	for _, have := range s.Peers {
 		want := have
 		var ready snapshot.Condition
-		want.Established, ready = peerReady(have.Name, s)
+		want.Established, ready = peerReady(have.Name, s, lost)
 		want.Conditions, want.Observed = []snapshot.Condition{ready}, true
 		if have.Observed && want.Established == have.Established && slices.Equal(want.Conditions, have.Conditions) {
 			continue
@@ -49,8 +53,9 @@ func peerStatuses(s snapshot.Snapshot) (out []PeerStatus) {
 	return out
 }
 
-// peerReady sums up the sessions of all nodes with a peer.
-func peerReady(name string, s snapshot.Snapshot) (established string, ready snapshot.Condition) {
+// peerReady sums up the sessions of all nodes with a peer. What a speaker that is lost
+// has said last does not count.
+func peerReady(name string, s snapshot.Snapshot, lost map[string]bool) (established string, ready snapshot.Condition) {
 	up, all := 0, 0
 	var failed, opening missing
 	for _, n := range s.Nodes {
@@ -63,6 +68,8 @@ func peerReady(name string, s snapshot.Snapshot) (established string, ready snap
 		}
 		all++
 		switch session, ok := routerOf(s.Reports[i], name); {
+		case lost[n.Name]:
+			failed.add(n.Name, silent)
 		case !ok:
 			opening.add(n.Name, "nothing was said of it yet")
 		case session.Up:

@@ -23,6 +23,11 @@ func TestPeerStatuses(t *testing.T) {
 		r.Routers[0].Err = "connection refused"
 		return r
 	}
+	missing := func(node string) snapshot.Report { // is that of n1, which does not hear node
+		r := telling("n1", "r1")
+		r.Peers = []snapshot.PeerReport{{Node: node, State: "down"}}
+		return r
+	}
 	tests := []struct {
 		name string
 		s    snapshot.Snapshot
@@ -38,6 +43,8 @@ func TestPeerStatuses(t *testing.T) {
 		{"one has not said anything", peered(telling("n1", "r1"), telling("n2", "r9")), nil,
 			"1/2 false Opening n2: nothing was said of it yet; no Event"},
 		{"one has only begun", peered(telling("n1", "r1"), down("n2", "r1")), nil, "1/2 false Opening n2: it is being opened; no Event"},
+		{"one is dead, and was established when it last reported", peered(missing("n2"), telling("n2", "r1")), nil,
+			"1/2 false NotEstablished n2: its speaker is silent; Warning"},
 		{"no node has a speaker", peered(), nil,
 			"0/0 false NoNodes no node with a speaker is selected: change spec.nodeSelector, or the labels of nodes; Warning"},
 		{"it cannot be read", peered(telling("n1", "r1")), func(s *snapshot.Snapshot) {
