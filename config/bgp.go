@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// LongestPassword is that of the kernel (TCP_MD5SIG_MAXKEYLEN), in bytes.
+const LongestPassword = 80
+
 // A Peer is a router that nodes have BGP sessions with.
 type Peer struct {
 	Name string // of the BGPPeer

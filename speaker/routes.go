@@ -88,14 +88,14 @@ func (p *routePlan) sessions(s snapshot.Snapshot) {
 			continue
 		}
 		one := session(peer, p.node, s.Passwords[peer.Name])
+		if why := s.PasswordsKept[peer.Name]; why != "" {
+			one.Warning = "the last password stays in use until the speaker restarts: " + why
+		}
 		p.seat(one, len(p.routing.Sessions))
 		p.routing.Sessions = append(p.routing.Sessions, one)
 		p.routing.Told = append(p.routing.Told, nil)
 	}
 }
-
-// longestPassword is that of the kernel (TCP_MD5SIG_MAXKEYLEN), in bytes.
-const longestPassword = 80
 
 // session returns the one of a node with a peer, without routes.
 func session(p config.Peer, node snapshot.Node, password string) Session {
@@ -110,8 +110,8 @@ func session(p config.Peer, node snapshot.Node, password string) Session {
 	case p.Secret == "":
 	case password == "":
 		s.Hold = fmt.Sprintf("there is no Secret %s with a key %s in Herald's namespace: make it, or correct spec.passwordSecretRef", p.Secret, p.SecretKey)
-	case len(password) > longestPassword:
-		s.Hold, s.Password = fmt.Sprintf("key %s of Secret %s is longer than %d bytes: TCP-MD5 takes no more, here and on the router", p.SecretKey, p.Secret, longestPassword), ""
+	case len(password) > config.LongestPassword:
+		s.Hold, s.Password = fmt.Sprintf("key %s of Secret %s is longer than %d bytes: TCP-MD5 takes no more, here and on the router", p.SecretKey, p.Secret, config.LongestPassword), ""
 	}
 	switch {
 	case p.External:

@@ -218,6 +218,12 @@ func TestSessionsAreThoseOfTheNode(t *testing.T) {
 	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; r.Hold != "" {
 		t.Errorf("r2 has its password, and is not opened: %s", r.Hold)
 	}
+	fine := PlanRoutes(s, "n1", nil, false).Sessions[1]
+	s.PasswordsKept = map[string]string{"r2": "there is no Secret bgp"}
+	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; r.Hold != "" || r.Password != "secret" || !strings.Contains(r.Warning, "there is no Secret bgp") || r.Differs(fine) {
+		t.Errorf("r2 has only its last password: %+v", r)
+	}
+	s.PasswordsKept = nil
 	s.Passwords = map[string]string{"r2": strings.Repeat("x", 81)}
 	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; !strings.Contains(r.Hold, "longer than 80 bytes") || r.Password != "" {
 		t.Errorf("r2 has a password that no kernel takes, and is opened: %q", r.Hold)

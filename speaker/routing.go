@@ -62,6 +62,7 @@ type Session struct {
 	RouterID  netip.Addr // IPv4 (RFC 6286: any number but 0, unique in its AS)
 	Password  string     // TCP-MD5 (RFC 2385); "" for none
 	Hold      string     // why it cannot be opened yet, and what to do; "" if it can
+	Warning   string     // what is wrong, though it can; "" for nothing
 
 	HoldTime, Keepalive time.Duration // whole seconds; HoldTime 0 for no keepalives at all
 	ConnectRetry        time.Duration // the longest pause between two attempts; 0 for the default
@@ -84,7 +85,7 @@ type Session struct {
 // and not only one with other routes or one that is watched in another way.
 func (s Session) Differs(t Session) bool {
 	for _, one := range []*Session{&s, &t} {
-		one.Routes, one.BFD, one.ConnectRetry = nil, BFD{}, 0 // are not seen on the wire of BGP
+		one.Routes, one.BFD, one.ConnectRetry, one.Warning = nil, BFD{}, 0, "" // are not seen on the wire of BGP
 	}
 	return !reflect.DeepEqual(s, t)
 }

@@ -2,12 +2,14 @@ package kube
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/internal/snapshot"
 )
@@ -48,34 +50,46 @@ func selecting(labels map[string]string) *v1alpha1.Selector {
 	return &v1alpha1.Selector{LabelSelector: metav1.LabelSelector{MatchLabels: labels}}
 }
 
-// A password comes and changes with its Secret. One that is gone stays in use: a
-// session that works is not ended for it.
+// A password comes and changes with its Secret. One that is gone, or that became one
+// that no kernel takes, stays in use: a session that works is not ended for it. It is
+// said, though.
 func TestThePasswordOfAPeerFollowsItsSecret(t *testing.T) {
 	st := newStage("n1")
 	st.o.Namespace = "herald-system"
 	p := router("r")
 	p.Spec.PasswordSecretRef = &v1alpha1.SecretKeyReference{Name: "bgp"}
-	open := router("open")
+	open, long := router("open"), strings.Repeat("x", config.LongestPassword+1)
+	elsewhere := router("r")
+	elsewhere.Spec.PasswordSecretRef = &v1alpha1.SecretKeyReference{Name: "nowhere"}
 	steps := []struct {
 		name string
 		do   func()
 		want string
+		kept string // in why it is the last one
 	}{
-		{"there is no Secret", func() { st.peer(p, false); st.peer(open, false) }, ""},
-		{"another one", func() { st.secret("other", "x", false) }, ""},
-		{"there it is, without the key", func() { st.secret("bgp", "", false) }, ""},
-		{"and with it", func() { st.secret("bgp", "one", false) }, "one"},
-		{"it changes", func() { st.secret("bgp", "two", false) }, "two"},
-		{"the key goes", func() { st.secret("bgp", "", false) }, "two"},
-		{"it goes", func() { st.secret("bgp", "", true) }, "two"},
-		{"it is made anew", func() { st.secret("bgp", "three", false) }, "three"},
-		{"the peer goes", func() { st.peer(p, true) }, ""},
+		{"there is no Secret", func() { st.peer(p, false); st.peer(open, false) }, "", ""},
+		{"another one", func() { st.secret("other", "x", false) }, "", ""},
+		{"there it is, without the key", func() { st.secret("bgp", "", false) }, "", ""},
+		{"and with one that is too long", func() { st.secret("bgp", long, false) }, long, ""},
+		{"which was of no use to anybody", func() { st.secret("bgp", "", true) }, "", ""},
+		{"with the right one", func() { st.secret("bgp", "one", false) }, "one", ""},
+		{"it changes", func() { st.secret("bgp", "two", false) }, "two", ""},
+		{"the key goes", func() { st.secret("bgp", "", false) }, "two", "no Secret bgp with a key password"},
+		{"it goes", func() { st.secret("bgp", "", true) }, "two", "no Secret bgp with a key password"},
+		{"it is made anew", func() { st.secret("bgp", "three", false) }, "three", ""},
+		{"it is too long", func() { st.secret("bgp", long, false) }, "three", "longer than 80 bytes"},
+		{"it is as long as may be", func() { st.secret("bgp", long[1:], false) }, long[1:], ""},
+		{"the peer wants one that is not there", func() { st.peer(elsewhere, false) }, long[1:], "no Secret nowhere with a key password"},
+		{"the peer goes", func() { st.peer(p, true) }, "", ""},
 	}
 	for _, step := range steps {
 		step.do()
 		s := st.look()
 		if got := s.Passwords["r"]; got != step.want {
 			t.Errorf("%s: password %q, want %q", step.name, got, step.want)
+		}
+		if got := s.PasswordsKept["r"]; (got == "") != (step.kept == "") || !strings.Contains(got, step.kept) {
+			t.Errorf("%s: it is the last one for %q, want %q", step.name, got, step.kept)
 		}
 		if got, is := s.Passwords["open"]; is {
 			t.Errorf("%s: a peer without one has the password %q", step.name, got)

@@ -69,6 +69,7 @@ type Source struct {
 	peers        []snapshot.PeerStatus
 	peerProblems []config.Problem
 	passwords    map[string]string // replaced whole
+	kept         map[string]string // why a password is the last one, replaced whole
 }
 
 // dirty is what has changed since the last Take.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/config/v1alpha1"
 	"github.com/herald-lb/herald/controller"
 	"github.com/herald-lb/herald/internal/snapshot"
@@ -68,7 +70,7 @@ func (s *Source) take() snapshot.Snapshot {
 	return snapshot.Snapshot{
 		Claims: s.claims, Reports: s.reports,
 		Config: s.config, Problems: s.problems, Nodes: s.nodes, Pools: s.pools,
-		PeerProblems: s.peerProblems, Peers: s.peers, Passwords: s.passwords,
+		PeerProblems: s.peerProblems, Peers: s.peers, Passwords: s.passwords, PasswordsKept: s.kept,
 		Speakers: judged.alive, Lost: judged.lost, Services: s.services.list(),
 	}
 }
@@ -171,27 +173,39 @@ func peerStatus(p v1alpha1.BGPPeer) snapshot.PeerStatus {
 	return out
 }
 
-// takePasswords looks up the passwords of the peers. What was never there is said of
-// the session; one whose Secret is gone stays in use.
+// takePasswords looks up the passwords of the peers. What was never there, or of use, is
+// said of the session; where it was the last one stays in use, and that is said.
 func (s *Source) takePasswords() {
 	last := s.passwords
-	s.passwords = map[string]string{}
+	s.passwords, s.kept = map[string]string{}, map[string]string{}
 	for _, p := range s.config.Peers {
 		if p.Secret == "" {
 			continue
 		}
-		obj, ok, err := s.informers.secrets.GetStore().GetByKey(s.o.Namespace + "/" + p.Secret)
-		if secret, is := obj.(*corev1.Secret); is && ok && err == nil {
-			if text := secret.Data[p.SecretKey]; len(text) > 0 {
-				s.passwords[p.Name] = string(text)
-				continue
-			}
+		text, why := s.password(p)
+		if was := last[p.Name]; why != "" && was != "" && len(was) <= config.LongestPassword {
+			s.o.Log.Warn("the last password of a BGPPeer stays in use", "peer", p.Name, "why", why)
+			text, s.kept[p.Name] = was, why
 		}
-		if was := last[p.Name]; was != "" {
-			s.o.Log.Warn("the password of a BGPPeer is gone: the last one stays in use", "peer", p.Name, "secret", p.Secret, "key", p.SecretKey)
-			s.passwords[p.Name] = was
+		if text != "" {
+			s.passwords[p.Name] = text
 		}
 	}
+}
+
+// password returns what the Secret of a peer has, and why that is of no use; "" if it is.
+func (s *Source) password(p config.Peer) (text, why string) {
+	obj, ok, err := s.informers.secrets.GetStore().GetByKey(s.o.Namespace + "/" + p.Secret)
+	if secret, is := obj.(*corev1.Secret); is && ok && err == nil {
+		text = string(secret.Data[p.SecretKey])
+	}
+	switch {
+	case text == "":
+		why = fmt.Sprintf("there is no Secret %s with a key %s in Herald's namespace", p.Secret, p.SecretKey)
+	case len(text) > config.LongestPassword:
+		why = fmt.Sprintf("key %s of Secret %s is longer than %d bytes", p.SecretKey, p.Secret, config.LongestPassword)
+	}
+	return text, why
 }
 
 func (s *Source) takeClaims() {

@@ -38,13 +38,16 @@ type Snapshot struct {
 	PeerProblems []config.Problem // by Object
 	// Passwords are those of BGPPeers, by Name. They are kept nowhere.
 	Passwords map[string]string `json:"-"`
+	// PasswordsKept says of those that are not what their Secret says, but the last that
+	// could be used, why.
+	PasswordsKept map[string]string `json:"-"`
 }
 
 // SameView is whether both show the same to a speaker. What was taken once is
 // never edited, so slices that begin at one place are the same.
 func (s Snapshot) SameView(t Snapshot) bool {
 	return one(s.Services, t.Services) && one(s.Config.Pools, t.Config.Pools) && one(s.Config.Peers, t.Config.Peers) &&
-		maps.Equal(s.Passwords, t.Passwords) && one(s.Nodes, t.Nodes) &&
+		maps.Equal(s.Passwords, t.Passwords) && maps.Equal(s.PasswordsKept, t.PasswordsKept) && one(s.Nodes, t.Nodes) &&
 		one(s.Speakers, t.Speakers) && slices.EqualFunc(s.Lost, t.Lost, func(x, y Speaker) bool { return x.Node == y.Node })
 }
 

@@ -22,6 +22,7 @@ func TestSameView(t *testing.T) {
 		{"who is lost, and is in another list", func(s *Snapshot) { s.Lost = slices.Clone(s.Lost) }, true},
 		{"another is lost", func(s *Snapshot) { s.Lost = []Speaker{{Node: "n3"}} }, false},
 		{"Services taken anew", func(s *Snapshot) { s.Services = slices.Clone(s.Services) }, false},
+		{"a password that is the last one", func(s *Snapshot) { s.PasswordsKept = map[string]string{"r": "it is gone"} }, false},
 		{"no Services", func(s *Snapshot) { s.Services = nil }, false},
 		{"pools taken anew", func(s *Snapshot) { s.Config.Pools = slices.Clone(s.Config.Pools) }, false},
 		{"nodes taken anew", func(s *Snapshot) { s.Nodes = slices.Clone(s.Nodes) }, false},

@@ -52,22 +52,44 @@ func (w *Watcher) Look() { w.changed.Ring() }
 func (g *Guard) Sync(ctx context.Context, want speaker.Routing) error {
 	err := g.Guarded.Sync(ctx, want)
 	g.mu.Lock()
-	same := slices.EqualFunc(g.want.Sessions, want.Sessions, func(a, b speaker.Session) bool { return a.Name == b.Name && a.BFD == b.BFD })
+	was := g.want.Sessions
 	g.want = want
 	g.mu.Unlock()
-	if !same {
+	if !slices.EqualFunc(was, want.Sessions, func(a, b speaker.Session) bool { return a.Name == b.Name && a.BFD == b.BFD }) {
 		g.watcher.Look()
+	}
+	if !maps.Equal(warnings(was), warnings(want.Sessions)) {
+		g.changed()
 	}
 	return err
 }
 
-// States implements [speaker.Router], and says how BFD is.
+// warnings returns those of sessions, by name.
+func warnings(sessions []speaker.Session) map[string]string {
+	all := map[string]string{}
+	for _, s := range sessions {
+		if s.Warning != "" {
+			all[s.Name] = s.Warning
+		}
+	}
+	return all
+}
+
+// States implements [speaker.Router], and says how BFD is, and what is wrong with sessions
+// as they are wanted.
 func (g *Guard) States() []speaker.SessionState {
 	states := g.Guarded.States()
 	watched := g.watcher.routersNow()
+	g.mu.Lock()
+	warning := warnings(g.want.Sessions)
+	g.mu.Unlock()
 	for i := range states {
-		if s, ok := watched[states[i].Name]; ok {
-			states[i] = withBFD(states[i], s, time.Now())
+		st := &states[i]
+		if s, ok := watched[st.Name]; ok {
+			*st = withBFD(*st, s, time.Now())
+		}
+		if words := warning[st.Name]; words != "" {
+			st.Err = strings.TrimPrefix(st.Err+"; "+words, "; ")
 		}
 	}
 	return states

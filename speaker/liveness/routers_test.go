@@ -161,6 +161,35 @@ func TestWhatIsWrongWithBFDIsSaidOfTheSession(t *testing.T) {
 	}
 }
 
+// What is wrong with a session as it is wanted is said beside what is wrong with it, and
+// at once.
+func TestAWarningIsSaidOfTheSession(t *testing.T) {
+	down := speaker.SessionState{Name: "r", State: "idle", Err: "connection refused"}
+	for _, tt := range []struct {
+		name, warning string
+		state         speaker.SessionState
+		want          string
+	}{
+		{"none", "", upSession("r", "192.0.2.1", "192.0.2.11", 65001), ""},
+		{"of one that is up", "the last password", upSession("r", "192.0.2.1", "192.0.2.11", 65001), "the last password"},
+		{"of one that is not", "the last password", down, "connection refused; the last password"},
+		{"of another", "", down, "connection refused"},
+	} {
+		said := 0
+		g := New("n1", func(map[string]snapshot.Contact) {}, slog.New(slog.DiscardHandler)).
+			Guard(&stub{states: []speaker.SessionState{tt.state}}, func() { said++ })
+		for range 2 {
+			want := speaker.Routing{Sessions: []speaker.Session{{Name: "other", Warning: "of it"}, {Name: "r", Warning: tt.warning}}}
+			if err := g.Sync(t.Context(), want); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := g.States()[0].Err; got != tt.want || said != 1 {
+			t.Errorf("%s: error %q, want %q; said %d times, want once", tt.name, got, tt.want, said)
+		}
+	}
+}
+
 // A stub is a Guarded that notes what it is told of.
 type stub struct {
 	states []speaker.SessionState
