@@ -55,6 +55,7 @@ type BGPPeerList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime) < duration(has(self.holdTime) ? self.holdTime : '90s')",message="is not shorter than holdTime: write a third of that, or leave it out",fieldPath=".keepaliveTime"
 // +kubebuilder:validation:XValidation:rule="!(has(self.ebgpMultihop) && self.ebgpMultihop && has(self.ttlSecurity) && self.ttlSecurity)",message="is for a router that is a neighbour, and ebgpMultihop for one that is not: leave one out",fieldPath=".ttlSecurity"
 // +kubebuilder:validation:XValidation:rule="!has(self.sourceAddress) || !has(self.address) || !isIP(self.sourceAddress) || !isIP(self.address) || ip(self.sourceAddress).family() == ip(self.address).family()",message="is of another family than address: write one of the same, or leave it out",fieldPath=".sourceAddress"
+// +kubebuilder:validation:XValidation:rule="!has(self.sourceAddress) || !has(self.interface) || !isIP(self.sourceAddress) || ip(self.sourceAddress).family() == 6",message="cannot speak to the link-local address at the other end of interface: write an IPv6 address, or leave it out",fieldPath=".sourceAddress"
 type BGPPeerSpec struct {
 	// MyASN is the number of the autonomous system that the nodes are in.
 	//
@@ -330,6 +331,9 @@ func compilePeer(o *BGPPeer) (config.Peer, []config.Problem) {
 	}
 	if p.Source.IsValid() && p.Addr.IsValid() && p.Source.Is4() != p.Addr.Is4() {
 		r.invalid("spec.sourceAddress", fmt.Sprintf("%s is of another family than address: write one of the same, or leave it out", p.Source))
+	}
+	if p.Source.Is4() && s.Interface != "" {
+		r.invalid("spec.sourceAddress", fmt.Sprintf("%s cannot speak to the link-local address at the other end of interface: write an IPv6 address, or leave it out", p.Source))
 	}
 	if p.Keepalive > 0 && p.Keepalive >= p.HoldTime {
 		r.invalid("spec.keepaliveTime", fmt.Sprintf("%s is not shorter than holdTime: write a third of that, or leave it out", p.Keepalive))
