@@ -35,8 +35,8 @@ type Peer struct {
 	// Passive sessions send nothing before the peer does. One of both has to
 	// be active.
 	Passive bool
-	// Lasting sessions are not ended by Leave: whoever knows by other means that
-	// this end only restarts is to miss nothing.
+	// Lasting sessions are not ended by Leave: whoever is told by other means when
+	// this end goes, or that it only restarts, is to miss nothing before.
 	Lasting bool
 }
 

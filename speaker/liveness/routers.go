@@ -138,7 +138,8 @@ func (g *Guard) plan(own []snapshot.Link, last map[string]bfd.Peer, sessions map
 // those whose session wants it and has come up once, from the address that it has
 // come up with. Which hops BFD goes is for both ends to know (RFC 5881, 5883):
 // as routers do it, it is for a neighbour where the session is, or its router is
-// on a link of this node, one of own.
+// on a link of this node, one of own. They are Lasting: that this speaker leaves BGP tells
+// them, once they have found other ways, and some take AdminDown for a loss.
 func PlanRouters(want speaker.Routing, states []speaker.SessionState, own []snapshot.Link) map[string]bfd.Peer {
 	plan := map[string]bfd.Peer{}
 	for _, s := range want.Sessions {
@@ -151,7 +152,7 @@ func PlanRouters(want speaker.Routing, states []speaker.SessionState, own []snap
 		plan[s.Name] = bfd.Peer{
 			Addr: st.Addr, Local: st.Local, Multihop: s.Hops > 1 || internal,
 			MinTx: s.BFD.Interval, MinRx: s.BFD.Interval, Multiplier: s.BFD.Multiplier,
-			Lasting: s.GracefulRestart > 0,
+			Lasting: true,
 		}
 	}
 	return plan

@@ -24,7 +24,7 @@ func upSession(name, router, local string, asn uint32) speaker.SessionState {
 func TestPlanRouters(t *testing.T) {
 	own := []snapshot.Link{{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24")}}}
 	watched := speaker.Session{Name: "r", LocalASN: 65000, Hops: 1, BFD: speaker.BFD{Interval: 100 * time.Millisecond, Multiplier: 3}}
-	peer := bfd.Peer{Addr: ip("192.0.2.1"), Local: ip("192.0.2.11"), MinTx: 100 * time.Millisecond, MinRx: 100 * time.Millisecond, Multiplier: 3}
+	peer := bfd.Peer{Addr: ip("192.0.2.1"), Local: ip("192.0.2.11"), MinTx: 100 * time.Millisecond, MinRx: 100 * time.Millisecond, Multiplier: 3, Lasting: true}
 	tests := []struct {
 		name  string
 		edit  func(*speaker.Session)
@@ -43,8 +43,7 @@ func TestPlanRouters(t *testing.T) {
 			func(p *bfd.Peer) { p.Addr, p.Multihop = ip("198.51.100.1"), true }},
 		{"an internal one at the other end of a cable", nil, upSession("r", "fe80::1%eth1", "fe80::2%eth1", 65000),
 			func(p *bfd.Peer) { p.Addr, p.Local = ip("fe80::1%eth1"), ip("fe80::2%eth1") }},
-		{"one that keeps our routes while we restart", func(s *speaker.Session) { s.GracefulRestart = time.Minute }, upSession("r", "192.0.2.1", "192.0.2.11", 65001),
-			func(p *bfd.Peer) { p.Lasting = true }},
+		{"one that keeps our routes while we restart", func(s *speaker.Session) { s.GracefulRestart = time.Minute }, upSession("r", "192.0.2.1", "192.0.2.11", 65001), func(*bfd.Peer) {}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
