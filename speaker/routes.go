@@ -88,6 +88,9 @@ func (p *routePlan) sessions(s snapshot.Snapshot) {
 			continue
 		}
 		one := session(peer, p.node, s.Passwords[peer.Name])
+		if one.Hold != "" && !s.Recalled.IsZero() { // passwords are kept nowhere
+			one.Hold = "the session waits for the API server, which has its password"
+		}
 		if why := s.PasswordsKept[peer.Name]; why != "" {
 			one.Warning = "the last password stays in use until the speaker restarts: " + why
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -231,6 +232,10 @@ func TestSessionsAreThoseOfTheNode(t *testing.T) {
 	s.Passwords = nil
 	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; !strings.Contains(r.Hold, "no Secret bgp with a key password") {
 		t.Errorf("r2 has no password, and is opened: %q", r.Hold)
+	}
+	s.Recalled = time.Unix(1, 0)
+	if r := PlanRoutes(s, "n1", nil, false).Sessions[1]; !strings.Contains(r.Hold, "waits for the API server") {
+		t.Errorf("r2 is said to have no password while nobody has read it: %q", r.Hold)
 	}
 	a, b := routerID(snapshot.Node{Name: "n1"}), routerID(snapshot.Node{Name: "n2"})
 	if a == b || !a.Is4() || a.As4()[0] < 240 || a != routerID(snapshot.Node{Name: "n1", Internal: []netip.Addr{ip("2001:db8::1")}}) {
