@@ -148,9 +148,9 @@ func PlanRouters(want speaker.Routing, states []speaker.SessionState, own []snap
 			continue
 		}
 		st := states[i]
-		internal := st.PeerASN == s.LocalASN && !st.Addr.IsLinkLocalUnicast() && !near(own, st.Addr)
+		far := s.Hops > 1 || st.PeerASN == s.LocalASN && !near(own, st.Addr)
 		plan[s.Name] = bfd.Peer{
-			Addr: st.Addr, Local: st.Local, Multihop: s.Hops > 1 || internal,
+			Addr: st.Addr, Local: st.Local, Multihop: far && !st.Addr.IsLinkLocalUnicast(),
 			MinTx: s.BFD.Interval, MinRx: s.BFD.Interval, Multiplier: s.BFD.Multiplier,
 			Lasting: true,
 		}

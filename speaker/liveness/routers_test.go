@@ -43,6 +43,8 @@ func TestPlanRouters(t *testing.T) {
 			func(p *bfd.Peer) { p.Addr, p.Multihop = ip("198.51.100.1"), true }},
 		{"an internal one at the other end of a cable", nil, upSession("r", "fe80::1%eth1", "fe80::2%eth1", 65000),
 			func(p *bfd.Peer) { p.Addr, p.Local = ip("fe80::1%eth1"), ip("fe80::2%eth1") }},
+		{"nor is it far away, whatever is said of hops", func(s *speaker.Session) { s.Hops = 255 }, upSession("r", "fe80::1%eth1", "fe80::2%eth1", 65001),
+			func(p *bfd.Peer) { p.Addr, p.Local = ip("fe80::1%eth1"), ip("fe80::2%eth1") }},
 		{"one that keeps our routes while we restart", func(s *speaker.Session) { s.GracefulRestart = time.Minute }, upSession("r", "192.0.2.1", "192.0.2.11", 65001), func(*bfd.Peer) {}},
 	}
 	for _, tt := range tests {
