@@ -57,7 +57,7 @@ func peerStatuses(s snapshot.Snapshot) (out []PeerStatus) {
 // has said last does not count.
 func peerReady(name string, s snapshot.Snapshot, lost map[string]bool) (established string, ready snapshot.Condition) {
 	up, all := 0, 0
-	var failed, opening missing
+	var failed, opening, amiss missing
 	for _, n := range s.Nodes {
 		if _, ok := slices.BinarySearch(n.Peers, name); !ok {
 			continue
@@ -73,7 +73,9 @@ func peerReady(name string, s snapshot.Snapshot, lost map[string]bool) (establis
 		case !ok:
 			opening.add(n.Name, "nothing was said of it yet")
 		case session.Up:
-			up++
+			if up++; session.Err != "" {
+				amiss.add(n.Name, session.Err)
+			}
 		case session.Err == "":
 			opening.add(n.Name, "it is being opened")
 		default:
@@ -88,11 +90,12 @@ func peerReady(name string, s snapshot.Snapshot, lost map[string]bool) (establis
 	case all == 0:
 		ready.Reason, ready.Message = NoNodes, "no node with a speaker is selected: change spec.nodeSelector, or the labels of nodes"
 	case len(failed.words) > 0:
-		ready.Reason, ready.Message = NotEstablished, someOf(append(failed.lines(), opening.lines()...), "; ")
+		ready.Reason, ready.Message = NotEstablished, someOf(slices.Concat(failed.lines(), opening.lines(), amiss.lines()), "; ")
 	case len(opening.words) > 0:
-		ready.Reason, ready.Message = Opening, someOf(opening.lines(), "; ")
+		ready.Reason, ready.Message = Opening, someOf(append(opening.lines(), amiss.lines()...), "; ")
 	default:
-		ready.Status, ready.Reason, ready.Message = true, Established, "all nodes that should have a session have one"
+		ready.Status, ready.Reason = true, Established
+		ready.Message = someOf(append([]string{"all nodes that should have a session have one"}, amiss.lines()...), "; ")
 	}
 	return established, ready
 }

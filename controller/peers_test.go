@@ -23,6 +23,11 @@ func TestPeerStatuses(t *testing.T) {
 		r.Routers[0].Err = "connection refused"
 		return r
 	}
+	amiss := func(node string) snapshot.Report {
+		r := telling(node, "r1")
+		r.Routers[0].Err = "IPv6 routes are not told"
+		return r
+	}
 	missing := func(node string) snapshot.Report { // is that of n1, which does not hear node
 		r := telling("n1", "r1")
 		r.Peers = []snapshot.PeerReport{{Node: node, State: "down"}}
@@ -38,6 +43,10 @@ func TestPeerStatuses(t *testing.T) {
 			"2/2 true Established all nodes that should have a session have one; Normal"},
 		{"one is not", peered(telling("n1", "r1"), refused("n2")), nil, "1/2 false NotEstablished n2: connection refused; Warning"},
 		{"none is, for the same reason", peered(refused("n1"), refused("n2")), nil, "0/2 false NotEstablished n1, n2: connection refused; Warning"},
+		{"one is, and not as it should be", peered(telling("n1", "r1"), amiss("n2"), amiss("n3")), nil,
+			"3/3 true Established all nodes that should have a session have one; n2, n3: IPv6 routes are not told; Normal"},
+		{"one is not, and another is, and not as it should be", peered(refused("n1"), amiss("n2")), nil,
+			"1/2 false NotEstablished n1: connection refused; n2: IPv6 routes are not told; Warning"},
 		{"one is not, and another is not there yet", peered(down("n1", "r1"), refused("n2")), nil,
 			"0/2 false NotEstablished n2: connection refused; n1: it is being opened; Warning"},
 		{"one has not said anything", peered(telling("n1", "r1"), telling("n2", "r9")), nil,
