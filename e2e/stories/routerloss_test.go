@@ -48,6 +48,42 @@ func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
 	})
 }
 
+// A speaker that stops ends its sessions when routers have had a second to find other
+// ways, and BFD does not end them before.
+func TestASpeakerThatStopsIsNotMissedByBFD(t *testing.T) {
+	aboutRouters(t)
+	onTalks(t, twoTalks, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
+		l := lab.Start(t, lab.Options{})
+		onePodEach(l, "web")
+		router := l.Router.Addr(!over6)
+		daemon := start(l, lab.Neighbours{Over6: over6, BFD: fast})
+		l.Apply(routedPool)
+		l.Apply(bgpPeer("router", router, ", bfd: {interval: 100ms}"))
+		l.Apply(service{name: "web", more: twoFamilies}.String())
+		all, addrs := l.Nodes(), bothAddresses(l, "web")
+		l.Eventually("all nodes have told it", allHops(l, addrs, all...))
+		l.Eventually("BFD is up", bothUp(l, "router", router, daemon))
+
+		began, stopped := time.Now(), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			all[0].Stop()
+		}()
+		l.Eventually("the session ends", func() error {
+			said, err := daemon.Sessions()
+			if err == nil && said[lab.Ends{Router: router, Node: all[0].Addr(!over6)}].Up {
+				err = fmt.Errorf("it is up")
+			}
+			return err
+		})
+		if after := time.Since(began); after < time.Second {
+			t.Errorf("the session ends after %s", after)
+		}
+		<-stopped
+		l.Eventually("the others have it", allHops(l, addrs, all[1:]...))
+	})
+}
+
 // A router that is not on the segment is told all the same, and watched over several
 // hops.
 func TestARouterMayBeFarAway(t *testing.T) {
