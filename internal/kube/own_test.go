@@ -67,9 +67,11 @@ func TestASessionThatFlapsIsWrittenAndToldOfOnceASecondAtMost(t *testing.T) {
 		pass := func(up bool) {
 			s := st.take()
 			s.Nodes = []snapshot.Node{{Name: "n1", Peers: []string{"tor"}}}
-			s.Reports = []snapshot.Report{{
-				Speaker: snapshot.Speaker{Node: "n1"}, Routers: []snapshot.RouterReport{{Peer: "tor", Up: up, Err: "connection refused"}},
-			}}
+			one := snapshot.RouterReport{Peer: "tor", Up: up}
+			if !up {
+				one.Err = "connection refused"
+			}
+			s.Reports = []snapshot.Report{{Speaker: snapshot.Speaker{Node: "n1"}, Routers: []snapshot.RouterReport{one}}}
 			want, _ := controller.Plan(s, controller.Memory{})
 			if err := w.Sync(t.Context(), want); err != nil {
 				t.Fatal(err)
