@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -43,6 +44,9 @@ func (d *driver) connect(ctx context.Context) (*clients, error) {
 		return nil, &cloud.Error{Class: cloud.Auth, Reason: "CloudAuthFailed", Text: "OpenStack's auth URL is none"}
 	}
 	provider.HTTPClient = *d.http
+	// Other than a password of HTTP's own, what logs in, and the token, would go with a
+	// redirection to any server.
+	provider.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	provider.UserAgent.Prepend("herald")
 	if err := openstack.Authenticate(ctx, provider, auth); err != nil {
 		return nil, explain(err, "logging in to OpenStack")

@@ -79,7 +79,7 @@ func class(status int, said string) cloud.Class {
 		return cloud.Locked
 	case status == http.StatusConflict:
 		return cloud.Conflict
-	case status >= 500, status == http.StatusRequestTimeout:
+	case status < 400, status >= 500, status == http.StatusRequestTimeout: // what redirects is no fault of a Service's
 		return cloud.Retryable
 	}
 	return cloud.Terminal

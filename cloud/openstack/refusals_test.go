@@ -3,8 +3,11 @@ package openstack
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +43,22 @@ func TestNotForAService(t *testing.T) {
 		if got := explain(err, "looking for a service"); !cloud.Is(got, cloud.Retryable) {
 			t.Errorf("%T is of class %s", err, cloud.ClassOf(got))
 		}
+	}
+}
+
+// Credentials go to the server that was named, and to none that it names.
+func TestRefusalsOfRedirections(t *testing.T) {
+	var heard atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { heard.Add(1) }))
+	defer other.Close()
+	keystone := httptest.NewServer(http.RedirectHandler(other.URL+"/v3/auth/tokens", http.StatusTemporaryRedirect))
+	defer keystone.Close()
+	d, err := cloud.OpenDriver(cloud.Config{Provider: "openstack", Endpoint: keystone.URL + "/v3"}, cloud.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Find(t.Context(), owner("web")); !cloud.Is(err, cloud.Retryable) || heard.Load() > 0 {
+		t.Errorf("Find() = %v, and another server has heard %d calls", err, heard.Load())
 	}
 }
 
