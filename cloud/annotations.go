@@ -101,7 +101,7 @@ const (
 
 // notOurs are annotations of Herald's that mean nothing to a cloud, and stay on a
 // Service that moves to one.
-var notOurs = map[string]bool{"pool": true, "addresses": true, "share": true, "share-with": true, "scheduler": true, "reassign": true, "claim": true}
+var notOurs = map[string]bool{"pool": true, "addresses": true, "share": true, "share-with": true, "scheduler": true, "reassign": true, "claim": true, "avoid": true}
 
 // ParseAnnotations reads the annotations of a Service. Each that is not known or
 // cannot be read is an error that names it and what it may be.

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/config"
 	"github.com/herald-lb/herald/internal/snapshot"
 	"github.com/herald-lb/herald/ipam"
@@ -165,6 +166,15 @@ func TestAnnotationsAreReadOrSaidToBeWrong(t *testing.T) {
 	kept := trimAnnotations(map[string]string{annotationPool: "", "metallb.io/address-pool": "", annotationSources: "", "kubectl.kubernetes.io/last-applied-configuration": ""})
 	if len(kept) != 3 {
 		t.Errorf("kept %v", kept)
+	}
+}
+
+// What asks something of pools or speakers may stay on a Service that moves to a cloud.
+func TestCloudsPassOverAnnotations(t *testing.T) {
+	for _, name := range known {
+		if _, err := cloud.ParseAnnotations(map[string]string{name: "x"}); err != nil {
+			t.Errorf("ParseAnnotations() = %v", err)
+		}
 	}
 }
 
