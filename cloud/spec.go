@@ -155,7 +155,7 @@ func listeners(svc *corev1.Service, a Asked, private bool, c Config, can Capabil
 		if can.Delivery == ToVIP {
 			l.NodePort = p.Port
 		}
-		l.Health = health(svc, a, l, private, c)
+		l.Health = health(svc, a, l, private, c, can)
 		all = append(all, l)
 	}
 	if len(all) == 0 {
@@ -169,8 +169,9 @@ func listeners(svc *corev1.Service, a Asked, private bool, c Config, can Capabil
 
 // health is how targets are asked whether they serve a port. Nodes without
 // endpoints of a Service with externalTrafficPolicy Local say so on its
-// healthCheckNodePort (KEP-1669); the PROXY protocol is never used there.
-func health(svc *corev1.Service, a Asked, l Listener, private bool, c Config) HealthCheck {
+// healthCheckNodePort (KEP-1669); the PROXY protocol is never used there. A cloud that
+// cannot read what is said there asks the nodePort: those without endpoints drop it.
+func health(svc *corev1.Service, a Asked, l Listener, private bool, c Config, can Capabilities) HealthCheck {
 	h := HealthCheck{
 		Port: l.NodePort, Interval: cmp.Or(a.Health.Interval, c.HealthCheck.Interval.Duration),
 		Timeout: cmp.Or(a.Health.Timeout, c.HealthCheck.Timeout.Duration), Retries: cmp.Or(a.Health.Retries, c.HealthCheck.Retries),
@@ -183,11 +184,14 @@ func health(svc *corev1.Service, a Asked, l Listener, private bool, c Config) He
 			mode = HealthKubeProxy
 		}
 	}
+	local := svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal && svc.Spec.HealthCheckNodePort != 0
 	switch {
-	case svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal && svc.Spec.HealthCheckNodePort != 0:
+	case local && can.HTTPHealthCheck:
 		h.HTTP, h.Port, h.Path = true, svc.Spec.HealthCheckNodePort, "/healthz"
 		return h
-	case mode == HealthKubeProxy:
+	case local:
+		return h
+	case mode == HealthKubeProxy && can.HTTPHealthCheck:
 		h.HTTP, h.Port, h.Path = true, c.HealthCheck.Port, c.HealthCheck.Path
 	}
 	if a.Health.Protocol != "" {

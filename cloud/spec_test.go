@@ -20,6 +20,8 @@ var (
 		ProxyProtocol: true, HTTPHealthCheck: true, Delivery: cloud.ToNodePort}
 	everything = cloud.Capabilities{Protocols: []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP}, Families: tcpOnly.Families,
 		ProxyProtocol: true, HTTPHealthCheck: true, SourceRanges: true, Delivery: cloud.ToNodePort}
+	tcpChecks = cloud.Capabilities{Protocols: tcpOnly.Protocols, Families: tcpOnly.Families, Delivery: cloud.ToNodePort}
+
 	owner = cloud.Owner{Cluster: "c1", UID: "u1", Namespace: "shop", Name: "web"}
 )
 
@@ -62,6 +64,13 @@ func TestBuildSpec(t *testing.T) {
 		}, tcpOnly, func(s *cloud.LBSpec) {
 			s.Listeners[0].Health, s.Listeners[0].Proxy = httpCheck(32000, "/healthz"), cloud.ProxyV2
 		}},
+		{"where the cloud asks by TCP only, ETP Local and kube-proxy are not asked (T2)", func(s *corev1.Service, c *cloud.Config) {
+			s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceExternalTrafficPolicyLocal, 32000
+			c.HealthCheck.Mode = cloud.HealthKubeProxy
+		}, tcpChecks, func(*cloud.LBSpec) {}},
+		{"where the cloud asks by TCP only, ETP Cluster is asked at its nodePort (T2)", func(s *corev1.Service, c *cloud.Config) {
+			c.HealthCheck.Mode = cloud.HealthKubeProxy
+		}, tcpChecks, func(*cloud.LBSpec) {}},
 		{"over a private network, kube-proxy is asked (T2)", func(s *corev1.Service, c *cloud.Config) { c.Defaults.UsePrivateIP = true },
 			tcpOnly, func(s *cloud.LBSpec) { s.UsePrivateIP, s.Listeners[0].Health = true, httpCheck(10256, "/healthz") }},
 		{"but not if the configuration says so (T2)", func(s *corev1.Service, c *cloud.Config) {
