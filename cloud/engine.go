@@ -275,33 +275,52 @@ func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
 }
 
 // nothing is nil if there is nothing of a Service's where a list by its marks has shown
-// nothing: what it would be called, and what its status publishes, is asked for. One list
-// that is wrongly empty would else leave behind what is paid for.
+// nothing: what it would be called, and what its status publishes, is asked for, and its
+// addresses by the names under which they would be reserved. One list that is wrongly
+// empty would else leave behind what is paid for.
 func (e *Engine) nothing(ctx context.Context, svc *corev1.Service) error {
 	o := e.owner(svc)
-	d := e.addresses(ctx)
-	refs := []string{o.ResourceName()}
+	var published []string
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if in.IP != "" {
-			refs = append(refs, in.IP)
+			published = append(published, in.IP)
 		}
 	}
-	for i, ref := range refs {
+	names := []string{o.ResourceName()}
+	if title := strings.TrimSpace(svc.Annotations[Prefix+"name"]); title != "" {
+		names = append(names, title) // which is the only one in some clouds
+	}
+	for _, ref := range append(names, published...) {
 		f, err := e.Driver.Lookup(ctx, ref)
-		if d != nil && i > 0 && Is(err, NotFound) {
-			var a FoundAddress
-			a, err = d.LookupAddress(ctx, ref)
-			f = a.Found
-		}
-		switch {
-		case Is(err, NotFound), Is(err, Conflict): // several of that name are not made here
-		case err != nil:
+		if err := left(o, f, err); err != nil {
 			return err
-		case f.Owner.Same(o):
-			return &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("the cloud lists nothing of Service %s, and has %s %s (%s): it is asked again", o.Key(), f.Kind, f.Name, f.ID)}
+		}
+	}
+	d := e.addresses(ctx)
+	if d == nil {
+		return nil
+	}
+	for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
+		published = append(published, AddressSpec{Owner: o, Family: family}.ResourceName())
+	}
+	for _, ref := range published {
+		a, err := d.LookupAddress(ctx, ref)
+		if err := left(o, a.Found, err); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// left is an error if what was looked up is a Service's, or cannot be told.
+func left(o Owner, f Found, err error) error {
+	switch {
+	case err != nil && (Is(err, NotFound) || Is(err, Conflict)): // several of that name are not made here
+		return nil
+	case err == nil && f.Owner.Same(o):
+		return &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("the cloud lists nothing of Service %s, and has %s %s (%s): it is asked again", o.Key(), f.Kind, f.Name, f.ID)}
+	}
+	return err
 }
 
 // removal is what becomes of what a Service had.

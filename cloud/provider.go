@@ -19,8 +19,8 @@ type Driver interface {
 	Find(ctx context.Context, o Owner) ([]Found, error)
 	// List returns all that bears the marks of a cluster, all pages of it, or an error.
 	List(ctx context.Context, cluster string) ([]Found, error)
-	// Lookup returns a resource by its ID or name, whosever it is. An error of class
-	// NotFound says that there is none.
+	// Lookup returns a resource by its ID, its name or an address that clients use,
+	// whosever it is. An error of class NotFound says that there is none.
 	Lookup(ctx context.Context, ref string) (Found, error)
 	// Plan returns what makes a load balancer what it should be; found is nil if there is
 	// none. It calls nobody. A step that would be Destructive stands in the plan, marked;
@@ -68,7 +68,8 @@ type AddressDriver interface {
 	// AddressPrice is what an address would cost in a month, net; zero where the cloud has
 	// no prices.
 	AddressPrice(ctx context.Context, spec AddressSpec) (Money, error)
-	// Reserve makes an address, or returns the one that was made before.
+	// Reserve makes an address, called by its ResourceName, or returns the one that was
+	// made before.
 	Reserve(ctx context.Context, spec AddressSpec) (FoundAddress, error)
 	// Remark gives an address to another Service, with the name that it would have been
 	// reserved under. An error of class Terminal says that the cloud cannot.

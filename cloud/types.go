@@ -160,6 +160,11 @@ type AddressSpec struct {
 	Location string // empty for the default of the configuration
 }
 
+// ResourceName is the name under which the address is reserved, one that nobody else uses.
+func (s AddressSpec) ResourceName() string {
+	return s.Owner.ResourceName() + "-" + strings.ToLower(string(s.Family))
+}
+
 // FoundAddress is an address as the cloud shows it.
 type FoundAddress struct {
 	Found

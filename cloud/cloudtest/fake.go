@@ -131,7 +131,9 @@ func (f *Fake) copies(is func(*lb) bool) (all []cloud.Found) {
 
 // Lookup implements cloud.Driver.
 func (f *Fake) Lookup(_ context.Context, ref string) (cloud.Found, error) {
-	all, err := f.some("Lookup", func(l *lb) bool { return l.ID == ref || l.Name == ref })
+	all, err := f.some("Lookup", func(l *lb) bool {
+		return l.ID == ref || l.Name == ref || slices.ContainsFunc(l.Addrs, func(a netip.Addr) bool { return a.String() == ref })
+	})
 	if err == nil && len(all) == 0 {
 		err = &cloud.Error{Class: cloud.NotFound, Text: fmt.Sprintf("there is no load balancer %q", ref)}
 	}

@@ -73,7 +73,7 @@ var addressPrice = cloud.Money{Milli: 3000, Currency: "EUR"}
 // Reserve implements cloud.AddressDriver.
 func (f *Fake) Reserve(_ context.Context, spec cloud.AddressSpec) (a cloud.FoundAddress, err error) {
 	err = f.write("Reserve", func() error {
-		a = f.reserved(spec.Owner.ResourceName()+"-"+string(spec.Family), spec.Owner, spec.Family)
+		a = f.reserved(spec.ResourceName(), spec.Owner, spec.Family)
 		if !a.Owner.Same(spec.Owner) {
 			return &cloud.Error{Class: cloud.Conflict, Text: "name " + a.Name + " is taken"}
 		}
@@ -120,7 +120,7 @@ func (f *Fake) Remark(_ context.Context, a cloud.FoundAddress, to cloud.Owner) (
 		if have.Addrs[0].Is6() {
 			family = corev1.IPv6Protocol
 		}
-		have.Owner, have.Name, have.Retained = to, to.ResourceName()+"-"+string(family), false
+		have.Owner, have.Name, have.Retained = to, cloud.AddressSpec{Owner: to, Family: family}.ResourceName(), false
 		got = *have
 		return nil
 	})

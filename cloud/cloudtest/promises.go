@@ -297,15 +297,27 @@ func (w *World) deletedByHand(t *testing.T) {
 // One after the other, each read of a sync shows nothing, and then each of a deletion; of
 // a slow cloud the first ones.
 func (w *World) believesNoEmptyList(t *testing.T) {
-	w.hidesReads(t, func(name string) *corev1.Service { return Service(name, types.UID("uid-"+name), 80) })
-	if w.Addresses != nil {
-		w.hidesReads(t, func(name string) *corev1.Service {
-			return floating("floating-"+name, corev1.IPv4Protocol, corev1.IPv6Protocol)
+	w.hidesReads(t, false, func(name string) *corev1.Service { return Service(name, types.UID("uid-"+name), 80) })
+	if !w.Slow {
+		w.hidesReads(t, false, func(name string) *corev1.Service {
+			old := Service(name, types.UID("uid-old-"+name), 80) // whose name a load balancer may keep
+			w.Serve(t, old, w.Nodes(2))
+			w.Remove(old)
+			return Service(name, types.UID("uid-"+name), 80)
 		})
+	}
+	if w.Addresses != nil {
+		for _, unsaid := range []bool{false, true} {
+			w.hidesReads(t, unsaid, func(name string) *corev1.Service {
+				return floating("floating-"+name, corev1.IPv4Protocol, corev1.IPv6Protocol)
+			})
+		}
 	}
 }
 
-func (w *World) hidesReads(t *testing.T, service func(name string) *corev1.Service) {
+// hidesReads is for Services of which the status says what they have or, unsaid, does not
+// say so yet.
+func (w *World) hidesReads(t *testing.T, unsaid bool, service func(name string) *corev1.Service) {
 	for n, reads := 0, 1; n/2 < reads && (n < 4 || !w.Slow); n++ {
 		after, asks := n/2, n%2 == 0 // asks whether there is anything, as the service controller does
 		svc := service(fmt.Sprintf("web-%d", n))
@@ -317,6 +329,9 @@ func (w *World) hidesReads(t *testing.T, service func(name string) *corev1.Servi
 		w.Hide(-1)
 		if all := w.everything(); len(all) != before {
 			t.Fatalf("%s, when read %d has shown nothing: there are %v", svc.Name, after+1, all)
+		}
+		if unsaid {
+			svc.Status.LoadBalancer = corev1.LoadBalancerStatus{}
 		}
 		w.Restart()
 		w.Hide(after)

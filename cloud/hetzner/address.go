@@ -107,7 +107,9 @@ func (d *Driver) LookupAddress(ctx context.Context, ref string) (cloud.FoundAddr
 	case ip == nil:
 		return cloud.FoundAddress{}, &cloud.Error{Class: cloud.NotFound, Text: "there is no address " + ref}
 	}
-	return foundAddress(ip, c), nil
+	f := foundAddress(ip, c)
+	f.Owner = d.inFull(f.Owner)
+	return f, nil
 }
 
 // byText looks for an address among all: the API does not ask for one by what it is.
@@ -192,7 +194,7 @@ func addressOpts(spec cloud.AddressSpec) hcloud.FloatingIPCreateOpts {
 	return hcloud.FloatingIPCreateOpts{
 		Type:         family,
 		HomeLocation: &hcloud.Location{Name: spec.Location},
-		Name:         hcloud.Ptr(spec.Owner.ResourceName() + "-" + string(family)),
+		Name:         hcloud.Ptr(spec.ResourceName()),
 		Description:  hcloud.Ptr(spec.Owner.Key()),
 		Labels:       labels,
 	}

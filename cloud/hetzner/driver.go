@@ -33,6 +33,7 @@ const perPage = 50
 // A Driver is a [cloud.Driver] and a [cloud.AddressDriver].
 type Driver struct {
 	defaults cloud.Defaults
+	cluster  string // as the configuration has it; empty where it does not say
 	api      *hcloud.Client
 	now      func() time.Time
 	pause    time.Duration // before it is asked whether an address is unassigned
@@ -64,7 +65,7 @@ func Open(c cloud.Config, env cloud.Env) (cloud.Driver, error) {
 	if c.Endpoint != "" {
 		options = append(options, hcloud.WithEndpoint(c.Endpoint))
 	}
-	return &Driver{defaults: c.Defaults, api: hcloud.NewClient(options...), now: time.Now, pause: pause}, nil
+	return &Driver{defaults: c.Defaults, cluster: c.ClusterID, api: hcloud.NewClient(options...), now: time.Now, pause: pause}, nil
 }
 
 // authorized says who asks, with the token as it is at the time of each request.

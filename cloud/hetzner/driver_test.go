@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hetznercloud/hcloud-go/v2/hcloud/schema"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/internal/cloudsim/chaos"
@@ -260,6 +261,39 @@ func TestAdoption(t *testing.T) {
 		if _, err := w.driver.Lookup(t.Context(), ref); !cloud.Is(err, cloud.NotFound) {
 			t.Errorf("looking up %q: %v", ref, err)
 		}
+	}
+}
+
+// Whose a load balancer is is the same however it was found, also of a cluster whose name
+// is none for a label.
+func TestLookup(t *testing.T) {
+	w := newWorld(t, sim.Options{})
+	s := w.spec([]int32{80}, 0)
+	s.Owner.Cluster = "prod/eu"
+	w.driver.cluster = s.Owner.Cluster
+	if err := w.pass(s); err != nil {
+		t.Fatal(err)
+	}
+	ip, err := w.driver.Reserve(t.Context(), cloud.AddressSpec{Owner: s.Owner, Family: corev1.IPv4Protocol})
+	if err != nil {
+		t.Fatal(w.hear(err))
+	}
+	found, err := w.driver.Find(t.Context(), s.Owner)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("Find() = %v, %v", found, w.hear(err))
+	}
+	for _, ref := range []string{found[0].ID, s.Owner.ResourceName(), found[0].Addrs[0].String(), found[0].Addrs[1].String()} {
+		if f, err := w.driver.Lookup(t.Context(), ref); err != nil || f.ID != found[0].ID || f.Owner != s.Owner {
+			t.Errorf("Lookup(%s) = %+v, %v", ref, f, w.hear(err))
+		}
+	}
+	for _, ref := range []string{ip.ID, ip.Name, ip.Addrs[0].String()} {
+		if a, err := w.driver.LookupAddress(t.Context(), ref); err != nil || a.ID != ip.ID || a.Owner != s.Owner {
+			t.Errorf("LookupAddress(%s) = %+v, %v", ref, a, w.hear(err))
+		}
+	}
+	if _, err := w.driver.Lookup(t.Context(), ip.Addrs[0].String()); !cloud.Is(err, cloud.NotFound) {
+		t.Errorf("a load balancer at a floating IP: %v", w.hear(err))
 	}
 }
 

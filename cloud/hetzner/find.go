@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/hetznercloud/hcloud-go/v2/hcloud"
@@ -28,7 +29,8 @@ func (d *Driver) List(ctx context.Context, cluster string) ([]cloud.Found, error
 	return d.bySelector(ctx, selector(cloud.Owner{Cluster: cluster})+","+labelUID, cluster)
 }
 
-// Lookup implements [cloud.Driver].
+// Lookup implements [cloud.Driver]. The API does not ask for a load balancer by its
+// address: of all, it is looked for.
 func (d *Driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	none := &cloud.Error{Class: cloud.NotFound, Text: "there is no load balancer " + ref}
 	if ref == "" {
@@ -38,6 +40,17 @@ func (d *Driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	if err != nil {
 		return cloud.Found{}, err
 	}
+	if addr, err := netip.ParseAddr(ref); err == nil {
+		all, err := d.bySelector(ctx, "", "")
+		i := slices.IndexFunc(all, func(f cloud.Found) bool { return slices.Contains(f.Addrs, addr) })
+		switch {
+		case err != nil:
+			return cloud.Found{}, err
+		case i < 0:
+			return cloud.Found{}, none
+		}
+		return all[i], nil
+	}
 	lb, resp, err := d.api.LoadBalancer.Get(ctx, ref)
 	switch {
 	case err != nil:
@@ -45,7 +58,18 @@ func (d *Driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	case lb == nil:
 		return cloud.Found{}, none
 	}
-	return foundOf(lb, c), nil
+	f := foundOf(lb, c)
+	f.Owner = d.inFull(f.Owner)
+	return f, nil
+}
+
+// inFull is an owner of this cluster's with the cluster's name, also where a label cannot
+// say that in full.
+func (d *Driver) inFull(o cloud.Owner) cloud.Owner {
+	if d.cluster != "" && o.Cluster == labelValue(d.cluster) {
+		o.Cluster = d.cluster
+	}
+	return o
 }
 
 // LookupFrom implements [cloud.Adopter], for hcloud-cloud-controller-manager.
@@ -65,8 +89,8 @@ func (d *Driver) LookupFrom(ctx context.Context, other string, o cloud.Owner) (*
 	return &found[0], nil
 }
 
-// bySelector returns what has labels. If it was found by its cluster, that is what its
-// owner's is called, also where a label can not say it in full.
+// bySelector returns what has labels, or all. If it was found by its cluster, that is
+// what its owner's is called, also where a label can not say it in full.
 func (d *Driver) bySelector(ctx context.Context, labels, cluster string) ([]cloud.Found, error) {
 	c, err := d.known(ctx)
 	if err != nil {
@@ -83,6 +107,7 @@ func (d *Driver) bySelector(ctx context.Context, labels, cluster string) ([]clou
 	found := make([]cloud.Found, 0, len(lbs))
 	for _, lb := range lbs {
 		f := foundOf(lb, c)
+		f.Owner = d.inFull(f.Owner)
 		if cluster != "" {
 			f.Owner.Cluster = cluster
 		}

@@ -60,8 +60,8 @@ func (d *driver) List(ctx context.Context, cluster string) ([]cloud.Found, error
 	return found(all, addresses, func(owner cloud.Owner) bool { return owner.Cluster == cluster }), nil
 }
 
-// Lookup implements [cloud.Driver], for load balancers and floating IPs, and for
-// these by their address, too.
+// Lookup implements [cloud.Driver], for load balancers and floating IPs. By its address
+// a load balancer is found, and a floating IP that leads to none.
 func (d *driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	c, err := d.connect(ctx)
 	if err != nil {
@@ -71,24 +71,21 @@ func (d *driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	if err != nil {
 		return cloud.Found{}, err
 	}
-	for _, f := range addresses {
-		if f.is(ref) {
-			return f.found(), nil
-		}
+	all, err := c.called(ctx, ref, addresses)
+	if err != nil {
+		return cloud.Found{}, err
 	}
-	var all []*balancer
-	for _, filter := range []loadbalancers.ListOpts{{ID: ref}, {Name: ref}} {
-		if all, err = c.balancers(ctx, filter); err != nil {
-			return cloud.Found{}, err
-		}
-		if len(all) > 0 {
-			break
-		}
-	}
+	i := slices.IndexFunc(addresses, func(f floating) bool { return f.is(ref) })
 	switch len(all) {
 	case 0:
+		if i >= 0 {
+			return addresses[i].found(), nil
+		}
 		return cloud.Found{}, &cloud.Error{Class: cloud.NotFound, Text: "there is no load balancer and no floating IP " + ref}
 	case 1:
+		if i >= 0 && !addresses[i].Mark.none() && !addresses[i].Mark.Owner.Same(all[0].owner()) {
+			return addresses[i].found(), nil // people have it lead to another's
+		}
 	default:
 		return cloud.Found{}, &cloud.Error{Class: cloud.Conflict, Reason: "OwnershipConflict", Text: "there are several load balancers called " + ref + ": use the ID"}
 	}
@@ -97,6 +94,24 @@ func (d *driver) Lookup(ctx context.Context, ref string) (cloud.Found, error) {
 	}
 	own := all[0].owner()
 	return found(all, addresses, func(o cloud.Owner) bool { return own.UID != "" && o.Same(own) })[0], nil
+}
+
+// called returns the load balancers of an ID, a name or an address: a floating IP at its
+// port, or its own.
+func (c *clients) called(ctx context.Context, ref string, addresses []floating) ([]*balancer, error) {
+	if addr, err := netip.ParseAddr(ref); err == nil {
+		all, err := c.balancers(ctx, loadbalancers.ListOpts{})
+		return slices.DeleteFunc(all, func(b *balancer) bool {
+			leads := func(f floating) bool { return f.Addr == addr && f.Port == b.VIPPort && f.Port != "" }
+			return b.VIP != addr && !slices.ContainsFunc(addresses, leads)
+		}), err
+	}
+	for _, filter := range []loadbalancers.ListOpts{{ID: ref}, {Name: ref}} {
+		if all, err := c.balancers(ctx, filter); err != nil || len(all) > 0 {
+			return all, err
+		}
+	}
+	return nil, nil
 }
 
 // found gives load balancers, oldest first, the addresses at their ports and those

@@ -153,9 +153,15 @@ func TestInternal(t *testing.T) {
 	if f, _ = w.settle(t, spec); f.Addrs[0] != public {
 		t.Errorf("and back: %v, not %s", f.Addrs, public)
 	}
-	spec.Internal, spec.AllowRecreate = true, true
-	if _, refused = w.settle(t, spec); len(refused) != 0 || len(w.floatingIPs(t)) != 0 {
+	if by, err := w.Lookup(t.Context(), public.String()); err != nil || by.ID != f.ID {
+		t.Errorf("Lookup() by a floating IP = %v, %v", by, err)
+	}
+	spec.Internal, spec.AllowRecreate, spec.Title = true, true, "shop"
+	if f, refused = w.settle(t, spec); len(refused) != 0 || len(w.floatingIPs(t)) != 0 {
 		t.Errorf("refused %v, left %v", refused, w.floatingIPs(t))
+	}
+	if by, err := w.Lookup(t.Context(), f.Addrs[0].String()); err != nil || by.ID != f.ID || by.Name != "shop" {
+		t.Errorf("Lookup() by its own address = %v, %v", by, err)
 	}
 	w.end(t, spec.Owner)
 }

@@ -81,7 +81,7 @@ func (d *Driver) AddressPrice(context.Context, cloud.AddressSpec) (cloud.Money, 
 func (d *Driver) Reserve(ctx context.Context, spec cloud.AddressSpec) (cloud.FoundAddress, error) {
 	family := string(spec.Family)
 	path := addressPath(addressKey(spec.Owner, family))
-	body := addressRequest{Owner: ownerOut(spec.Owner), Name: spec.Owner.ResourceName(), Family: family, Location: spec.Location}
+	body := addressRequest{Owner: ownerOut(spec.Owner), Name: spec.ResourceName(), Family: family, Location: spec.Location}
 	c := call{request: request{Method: http.MethodPut, Path: path, Body: body}, want: serves, owner: spec.Owner}
 	a, err := d.addressCall(ctx, c)
 	switch {
