@@ -45,7 +45,7 @@ func (e *Engine) carryOut(ctx context.Context, svc *corev1.Service, w Wanted, f 
 	if err := e.within(ctx, w.Spec.Owner, f, plan); err != nil {
 		return err
 	}
-	accepted, err := e.apply(ctx, plan, until)
+	accepted, err := e.applyTo(ctx, plan, until, len(w.Spec.Targets) > plan.count(AddTarget))
 	if err != nil && accepted == 0 {
 		e.making.forget(w.Spec.Owner.UID)
 		return err
@@ -156,26 +156,60 @@ func (m *making) forget(uid types.UID) {
 	delete(m.of, uid)
 }
 
-// apply does steps one after another, each once the one before is done, until a time.
-// What the cloud is busy with is waited for. Accepted is how many steps the cloud has
-// taken on, of which the last may not be done.
-func (e *Engine) apply(ctx context.Context, plan Plan, until time.Time) (accepted int, err error) {
-	for i, s := range plan {
-		for {
-			p, err := e.Driver.Apply(ctx, s)
-			if err == nil {
-				accepted = i + 1
-				err = e.await(ctx, p, until)
-			}
-			if err == nil {
-				break
-			}
-			if !Is(err, Locked) || time.Now().After(until) || !pause(ctx, looks) {
-				return accepted, fmt.Errorf("%s: %w", s, err)
-			}
+// count is how many steps there are of an order.
+func (p Plan) count(o Order) (n int) {
+	for _, s := range p {
+		if s.Order == o {
+			n++
 		}
 	}
-	return accepted, nil
+	return n
+}
+
+// apply does steps one after another, each once the one before is done, until a time.
+// Accepted is up to where the cloud has taken steps on, of which the last may not be done.
+func (e *Engine) apply(ctx context.Context, plan Plan, until time.Time) (accepted int, err error) {
+	return e.applyTo(ctx, plan, until, true)
+}
+
+// applyTo is apply for what has targets. One that the cloud refuses holds up no other
+// step; serves is whether there is one already that is wanted: without, none is taken
+// away.
+func (e *Engine) applyTo(ctx context.Context, plan Plan, until time.Time, serves bool) (accepted int, err error) {
+	var refused []error
+	for i, s := range plan {
+		if s.Order == RemoveTarget && !serves && len(refused) > 0 {
+			continue
+		}
+		taken, err := e.do(ctx, s, until)
+		if taken {
+			accepted = i + 1
+		}
+		switch {
+		case err == nil:
+			serves = serves || s.Order == AddTarget
+		case s.Order == AddTarget && Is(err, Terminal):
+			refused = append(refused, fmt.Errorf("%s: %w", s, err))
+		default:
+			return accepted, errors.Join(append([]error{fmt.Errorf("%s: %w", s, err)}, refused...)...)
+		}
+	}
+	return accepted, errors.Join(refused...)
+}
+
+// do does one step, and waits until it is done, and before that while the cloud is busy.
+// Taken is whether the cloud has taken it on.
+func (e *Engine) do(ctx context.Context, s Step, until time.Time) (taken bool, err error) {
+	for {
+		p, err := e.Driver.Apply(ctx, s)
+		if err == nil {
+			taken = true
+			err = e.await(ctx, p, until)
+		}
+		if err == nil || !Is(err, Locked) || time.Now().After(until) || !pause(ctx, looks) {
+			return taken, err
+		}
+	}
 }
 
 // await waits until a change is done.

@@ -380,7 +380,7 @@ func floating(t *testing.T, w *cloudtest.World) (*corev1.Service, netip.Addr, cl
 	svc := cloudtest.Service("web", "uid-web", 80)
 	svc.Annotations[cloud.Prefix+"serve-with"] = string(cloud.WithFloatingIP)
 	addr := netip.MustParseAddr(w.Serve(t, svc, w.Nodes(2)).Ingress[0].IP)
-	known, _, err := w.Lab.Driver.Instances(t.Context(), w.Nodes(1), false)
+	known, _, err := w.Lab.Driver.Instances(t.Context(), w.Nodes(1), cloud.LBSpec{})
 	if err != nil {
 		t.Fatal(err)
 	}

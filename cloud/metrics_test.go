@@ -38,7 +38,7 @@ func TestMetrics(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		known, _, err := w.Lab.Driver.Instances(t.Context(), w.Nodes(2), false)
+		known, _, err := w.Lab.Driver.Instances(t.Context(), w.Nodes(2), cloud.LBSpec{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,10 +37,10 @@ type Driver interface {
 	// Poll asks, in as few calls as possible, how far changes are, and returns those that
 	// are not finished. One that has failed is an error.
 	Poll(ctx context.Context, p []Pending) ([]Pending, error)
-	// Instances says which machines nodes are, and at what address a load balancer reaches
-	// them; those of which there is none are in unknown, with the reason. An error means
-	// that nothing is known about any.
-	Instances(ctx context.Context, nodes []*corev1.Node, private bool) (known []Target, unknown map[string]string, err error)
+	// Instances says which machines nodes are, and at what address want, which may be zero,
+	// reaches them; those that it does not reach, or that are none, are in unknown, with the
+	// reason. An error means that nothing is known about any.
+	Instances(ctx context.Context, nodes []*corev1.Node, want LBSpec) (known []Target, unknown map[string]string, err error)
 }
 
 // A TargetLimiter is a Driver whose load balancers have a bounded number of targets.

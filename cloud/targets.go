@@ -18,7 +18,7 @@ func (e *Engine) targets(ctx context.Context, svc *corev1.Service, w Wanted, nod
 	if len(nodes) == 0 {
 		return nil, nil
 	}
-	known, unknown, err := e.Driver.Instances(ctx, nodes, w.Spec.UsePrivateIP)
+	known, unknown, err := e.Driver.Instances(ctx, nodes, w.Spec)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the machines of %d nodes: %w", len(nodes), err)
 	}

@@ -97,6 +97,39 @@ func targets(w *cloudtest.World) string {
 	return strings.Join(all, " ")
 }
 
+// One target that the cloud refuses holds up no other; but while none that is wanted
+// serves, none is taken away (T1). Adds are refused one after the other, as marked by x.
+func TestTargetsThatAreRefused(t *testing.T) {
+	for _, tt := range []struct{ before, after, answers, want string }{
+		{"1 2", "2 3 4", "x ", "2 4"},
+		{"1 2", "2 3 4", " x", "2 3"},
+		{"1 2", "2 3 4", "xx", "2"},
+		{"1 2", "3 4", "x ", "4"},
+		{"1 2", "3 4", "xx", "1 2"},
+	} {
+		t.Run(fmt.Sprintf("%s to %s, %q", tt.before, tt.after, tt.answers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := cloudtest.NewWorld(cloudtest.FakeLab(t))
+				svc := cloudtest.Service("web", "uid-web", 80)
+				w.Serve(t, svc, nodes(tt.before))
+				asked := -1
+				w.Fault(func(call string, after bool) error {
+					if call != "add target" || after {
+						return nil
+					}
+					if asked++; asked < len(tt.answers) && tt.answers[asked] == 'x' {
+						return cloud.Refuse("", "it is in another network")
+					}
+					return nil
+				})
+				if _, err := w.Ensure(t.Context(), svc, nodes(tt.after)); !cloud.Is(err, cloud.Terminal) || targets(w) != tt.want {
+					t.Errorf("targets are %s, not %s: Ensure() = %v", targets(w), tt.want, err)
+				}
+			})
+		})
+	}
+}
+
 // No answer about endpoints changes no target.
 func TestTargetsStayWhileEndpointsAreNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

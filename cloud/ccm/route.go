@@ -210,7 +210,7 @@ func (r *router) resolve(ctx context.Context, now time.Time) error {
 func (r *router) resolved(ctx context.Context, nodes []*corev1.Node) (map[string]cloud.Target, error) {
 	machines := map[string]cloud.Target{}
 	for _, private := range []bool{true, false} {
-		known, _, err := r.engine.Driver.Instances(ctx, nodes, private)
+		known, _, err := r.engine.Driver.Instances(ctx, nodes, cloud.LBSpec{UsePrivateIP: private})
 		if err != nil {
 			return nil, err
 		}

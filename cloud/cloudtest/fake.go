@@ -333,7 +333,7 @@ func (f *Fake) Poll(_ context.Context, all []cloud.Pending) (left []cloud.Pendin
 }
 
 // Instances implements cloud.Driver: each node with an InternalIP is a machine.
-func (f *Fake) Instances(_ context.Context, nodes []*corev1.Node, _ bool) (known []cloud.Target, unknown map[string]string, err error) {
+func (f *Fake) Instances(_ context.Context, nodes []*corev1.Node, _ cloud.LBSpec) (known []cloud.Target, unknown map[string]string, err error) {
 	if err := cmp.Or(f.fault("Instances", false), f.fault("Instances", true)); err != nil {
 		return nil, nil, err
 	}

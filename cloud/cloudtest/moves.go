@@ -44,7 +44,7 @@ func (w *World) machine(t *testing.T, i int) cloud.Target {
 	if m, ok := w.machines[i]; ok {
 		return m
 	}
-	known, _, err := w.Lab.Driver.Instances(t.Context(), []*corev1.Node{w.Node(i)}, false)
+	known, _, err := w.Lab.Driver.Instances(t.Context(), []*corev1.Node{w.Node(i)}, cloud.LBSpec{})
 	if err != nil || len(known) != 1 {
 		t.Fatalf("node %d: %v, %v", i, known, err)
 	}

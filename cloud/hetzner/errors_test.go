@@ -110,7 +110,7 @@ func TestSpoiledAnswers(t *testing.T) {
 			}
 			w.find()
 			w.chaos.Add(chaos.Rule{Method: http.MethodGet, Path: regexp.MustCompile("^/servers"), Do: spoil.do})
-			known, unknown, err := w.driver.Instances(t.Context(), nil, false)
+			known, unknown, err := w.driver.Instances(t.Context(), nil, cloud.LBSpec{})
 			if known != nil || unknown != nil || err == nil || !cloud.Is(w.hear(err), spoil.want) {
 				t.Errorf("known %v, unknown %v, error %v", known, unknown, err)
 			}

@@ -1,6 +1,7 @@
 package hetzner
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -35,21 +36,26 @@ type serverCache struct {
 	list []*hcloud.Server
 }
 
-// Instances implements [cloud.Driver].
-func (d *Driver) Instances(ctx context.Context, nodes []*corev1.Node, private bool) (known []cloud.Target, unknown map[string]string, err error) {
+// Instances implements [cloud.Driver]. Over a network that is named, only servers are
+// reached that are in it: of another one the API would refuse the whole call.
+func (d *Driver) Instances(ctx context.Context, nodes []*corev1.Node, want cloud.LBSpec) (known []cloud.Target, unknown map[string]string, err error) {
 	list, err := d.serverList(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	var in int64 // the network that all load balancers are in by default
-	if c := d.catalogue.Load(); c != nil {
-		n, _ := c.network(d.defaults.Network)
-		in = n.id
+	w := way{private: want.UsePrivateIP || want.Internal}
+	if w.private {
+		c, err := d.known(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		w.in, _ = c.network(cmp.Or(want.Network, d.defaults.Network)) // of one that there is none, Plan says so
+		w.only = w.in.id != 0 && want.Network != ""
 	}
 	servers := indexServers(list)
 	unknown = map[string]string{}
 	for _, n := range nodes {
-		t, why := servers.target(n, private, in)
+		t, why := servers.target(n, w)
 		if why != "" {
 			unknown[n.Name] = why
 			continue
@@ -58,6 +64,13 @@ func (d *Driver) Instances(ctx context.Context, nodes []*corev1.Node, private bo
 	}
 	slices.SortFunc(known, func(a, b cloud.Target) int { return strings.Compare(a.Node, b.Node) })
 	return known, unknown, nil
+}
+
+// A way is how nodes are reached.
+type way struct {
+	private bool    // over a network
+	in      network // which one; zero for any
+	only    bool    // and over no other
 }
 
 // serverList returns all servers. That there is none at all is not believed: targets
@@ -129,19 +142,19 @@ func first64(a netip.Addr) netip.Addr {
 // target returns a node as a target, or why it is none: by its provider ID, or else
 // by its annotation, an address or its name. A provider ID of somebody else's says
 // nothing: K3s gives each node one.
-func (s servers) target(n *corev1.Node, private bool, in int64) (cloud.Target, string) {
+func (s servers) target(n *corev1.Node, w way) (cloud.Target, string) {
 	id := n.Spec.ProviderID
 	if !strings.HasPrefix(id, serverPrefix) && !strings.HasPrefix(id, robotPrefix) {
 		id = n.Annotations[instanceID]
 	}
 	if strings.HasPrefix(id, robotPrefix) {
-		return robot(n, id, private)
+		return robot(n, id, w.private)
 	}
 	server, why := s.server(n, strings.TrimPrefix(id, serverPrefix))
 	if server == nil {
 		return cloud.Target{}, why
 	}
-	addr, why := reach(server, n, private, in)
+	addr, why := reach(server, n, w)
 	return cloud.Target{Node: n.Name, Instance: cloud.Instance{ID: strconv.FormatInt(server.ID, 10), Name: server.Name}, Addr: addr}, why
 }
 
@@ -171,8 +184,8 @@ func (s servers) server(n *corev1.Node, id string) (*hcloud.Server, string) {
 
 // reach is at what address a load balancer reaches a server: its public IPv4 address,
 // or that in the network.
-func reach(s *hcloud.Server, n *corev1.Node, private bool, in int64) (netip.Addr, string) {
-	if !private {
+func reach(s *hcloud.Server, n *corev1.Node, w way) (netip.Addr, string) {
+	if !w.private {
 		if a := appendAddr(nil, s.PublicNet.IPv4.IP); len(a) > 0 {
 			return a[0], ""
 		}
@@ -184,15 +197,18 @@ func reach(s *hcloud.Server, n *corev1.Node, private bool, in int64) (netip.Addr
 		if len(a) == 0 {
 			continue
 		}
-		if p.Network != nil && p.Network.ID == in || has(n, a[0]) {
+		if p.Network != nil && p.Network.ID == w.in.id || has(n, a[0]) && !w.only {
 			return a[0], ""
 		}
 		if !first.IsValid() {
 			first = a[0]
 		}
 	}
-	if !first.IsValid() {
+	switch {
+	case !first.IsValid():
 		return first, "server " + s.Name + " is in no network"
+	case w.only:
+		return netip.Addr{}, "server " + s.Name + " is not in network " + w.in.name
 	}
 	return first, ""
 }

@@ -6,12 +6,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/herald-lb/herald/cloud"
+	"github.com/herald-lb/herald/cloud/cloudtest"
 	sim "github.com/herald-lb/herald/internal/cloudsim/hetzner"
 )
 
@@ -62,7 +64,7 @@ func TestInstances(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			known, unknown, err := w.driver.Instances(t.Context(), []*corev1.Node{tt.node}, tt.private)
+			known, unknown, err := w.driver.Instances(t.Context(), []*corev1.Node{tt.node}, cloud.LBSpec{UsePrivateIP: tt.private})
 			if err != nil {
 				t.Fatal(w.hear(err))
 			}
@@ -87,27 +89,53 @@ func TestInstancesWithOneAddress(t *testing.T) {
 	same := netip.MustParseAddr("10.0.0.77")
 	w.AddServer(sim.ServerSpec{Name: "a", Private: map[int64]netip.Addr{w.net: same}})
 	w.AddServer(sim.ServerSpec{Name: "b", Private: map[int64]netip.Addr{other: same}})
-	known, unknown, err := w.driver.Instances(t.Context(), []*corev1.Node{kubeNode("x", "", "", "10.0.0.77"), kubeNode("b", "", "", "10.0.0.77")}, true)
+	known, unknown, err := w.driver.Instances(t.Context(), []*corev1.Node{kubeNode("x", "", "", "10.0.0.77"), kubeNode("b", "", "", "10.0.0.77")}, cloud.LBSpec{UsePrivateIP: true})
 	if err != nil || len(known) != 1 || known[0].Node != "b" || unknown["x"] == "" {
 		t.Errorf("known %+v, unknown %v (%v)", known, unknown, err)
 	}
+}
+
+// A node that is in another network than the Service's is none of its targets, and holds
+// up nothing.
+func TestInstancesInAnotherNetwork(t *testing.T) {
+	t.Setenv("HCLOUD_TOKEN", sim.DefaultToken)
+	synctest.Test(t, func(t *testing.T) {
+		l, c, _ := simulated(t)
+		w := cloudtest.NewWorld(l)
+		a, b := c.AddNetwork("a", netip.MustParsePrefix("10.1.0.0/24")), c.AddNetwork("b", netip.MustParsePrefix("10.2.0.0/24"))
+		var nodes []*corev1.Node
+		for i, in := range []map[int64]netip.Addr{{b: {}}, {a: {}, b: {}}, {a: {}}} {
+			name := fmt.Sprint("m", i+1)
+			nodes = append(nodes, kubeNode(name, fmt.Sprint(serverPrefix, c.AddServer(sim.ServerSpec{Name: name, Private: in})), ""))
+		}
+		svc := cloudtest.Service("web", "uid-web", 80)
+		svc.Annotations[cloud.Prefix+"network"], svc.Annotations[cloud.Prefix+"use-private-ip"] = "b", "true"
+		w.Serve(t, svc, nodes)
+		if lb := c.LoadBalancers()[0]; len(lb.Targets) != 2 || w.Heard(cloud.ReasonNoInstance) != 1 || !strings.Contains(strings.Join(w.Events, " "), "m3 (server m3 is not in network b)") {
+			t.Errorf("there are %d targets, Events %q", len(lb.Targets), w.Events)
+		}
+		w.Serve(t, svc, nodes[1:])
+		if lb := c.LoadBalancers()[0]; len(lb.Targets) != 1 {
+			t.Errorf("without m1 there are targets %v", lb.Targets)
+		}
+	})
 }
 
 func TestInstancesAreNeverGuessed(t *testing.T) {
 	w := newWorld(t, sim.Options{})
 	nodes := []*corev1.Node{kubeNode("n1", "", "")}
 	w.Refuse(sim.Refusal{Path: regexp.MustCompile("/servers"), Code: "server_error", Times: 1})
-	if known, unknown, err := w.driver.Instances(t.Context(), nodes, false); err == nil || known != nil || unknown != nil {
+	if known, unknown, err := w.driver.Instances(t.Context(), nodes, cloud.LBSpec{}); err == nil || known != nil || unknown != nil {
 		t.Errorf("with an error: known %v, unknown %v", known, unknown)
 	}
-	if known, _, err := w.driver.Instances(t.Context(), nodes, false); err != nil || len(known) != 1 {
+	if known, _, err := w.driver.Instances(t.Context(), nodes, cloud.LBSpec{}); err != nil || len(known) != 1 {
 		t.Errorf("known %v (%v)", known, err)
 	}
 	for _, id := range w.nodes {
 		w.Remove(sim.Server, id)
 	}
 	w.clock.Advance(time.Minute)
-	if _, _, err := w.driver.Instances(t.Context(), nodes, false); !cloud.Is(w.hear(err), cloud.Unsafe) {
+	if _, _, err := w.driver.Instances(t.Context(), nodes, cloud.LBSpec{}); !cloud.Is(w.hear(err), cloud.Unsafe) {
 		t.Errorf("with no servers at all it says %v", err)
 	}
 }
@@ -121,7 +149,7 @@ func TestInstancesReadAllPages(t *testing.T) {
 	for i := range 120 {
 		nodes = append(nodes, kubeNode(fmt.Sprint("many-", i), "", ""))
 	}
-	known, unknown, err := w.driver.Instances(t.Context(), nodes, false)
+	known, unknown, err := w.driver.Instances(t.Context(), nodes, cloud.LBSpec{})
 	if err != nil || len(known) != 120 || len(unknown) != 0 || len(w.Journal()) != 3 {
 		t.Errorf("%d are known, %d unknown, by %q: %v", len(known), len(unknown), calls(w.Journal()), err)
 	}
@@ -132,7 +160,7 @@ func TestRobotTarget(t *testing.T) {
 	w := newWorld(t, sim.Options{})
 	ip := netip.MustParseAddr("198.51.100.9")
 	w.OwnIP(ip)
-	known, _, err := w.driver.Instances(t.Context(), []*corev1.Node{kubeNode("r", "hrobot://5", "", ip.String()), kubeNode("n1", "", "")}, false)
+	known, _, err := w.driver.Instances(t.Context(), []*corev1.Node{kubeNode("r", "hrobot://5", "", ip.String()), kubeNode("n1", "", "")}, cloud.LBSpec{})
 	if err != nil || len(known) != 2 {
 		t.Fatal(known, err)
 	}

@@ -199,6 +199,7 @@ func swap(add, remove steps, room int, order cloud.Order) (s steps) {
 			r.Order = order
 			s, remove = append(s, r), remove[1:]
 		}
+		a.Order = order
 		s = append(s, a)
 	}
 	return append(s, remove...)
@@ -235,7 +236,8 @@ func (ch *change) targetSteps() steps {
 	if t, ok := ch.catalogue.byName(ch.roomiest()); ok {
 		room = t.targets - len(ch.lb.Targets)
 	}
-	return append(swap(add, remove, room, cloud.AddTarget), again...)
+	// Where one makes room for another, what fails ends it: or else all would go.
+	return append(swap(add, remove, room, cloud.Change), again...)
 }
 
 // movesAll is whether the one target there is has to be removed and added again, and

@@ -19,7 +19,7 @@ const instanceID = "herald-lb.io/instance-id"
 // Instances implements [cloud.Driver]. Octavia needs a node's address and nothing
 // else, which the node says itself: nobody is asked. A node that is said to be in
 // another cloud has none here.
-func (d *driver) Instances(_ context.Context, nodes []*corev1.Node, _ bool) (known []cloud.Target, unknown map[string]string, err error) {
+func (d *driver) Instances(_ context.Context, nodes []*corev1.Node, _ cloud.LBSpec) (known []cloud.Target, unknown map[string]string, err error) {
 	unknown = map[string]string{}
 	for _, n := range nodes {
 		id, why := instanceOf(n)

@@ -79,7 +79,7 @@ func TestInstances(t *testing.T) {
 		node("b", "openstack://region/u2", "10.0.0.2", ""), node("a", "openstack:///u1", "10.0.0.1", ""),
 		node("c", "k3s://c", "10.0.0.3", "u3"), node("d", "", "fd00::4", ""),
 		node("e", "hcloud://5", "10.0.0.5", ""), node("f", "openstack:///u6", "", ""),
-	}, true)
+	}, cloud.LBSpec{UsePrivateIP: true})
 	var got []string
 	for _, k := range known {
 		got = append(got, fmt.Sprintf("%s %s %s", k.Node, k.Instance.ID, k.Addr))

@@ -15,11 +15,11 @@ const instanceAnnotation = "herald-lb.io/instance-id"
 
 // Instances implements [cloud.Driver]. It asks nobody: the server is told what
 // the node says of itself, and has to know its machines by that.
-func (d *Driver) Instances(_ context.Context, nodes []*corev1.Node, private bool) ([]cloud.Target, map[string]string, error) {
+func (d *Driver) Instances(_ context.Context, nodes []*corev1.Node, want cloud.LBSpec) ([]cloud.Target, map[string]string, error) {
 	var known []cloud.Target
 	unknown := map[string]string{}
 	for _, n := range nodes {
-		addr, ok := nodeAddr(n, private)
+		addr, ok := nodeAddr(n, want.UsePrivateIP)
 		if !ok {
 			unknown[n.Name] = "it has no address of the wanted type"
 			continue

@@ -170,7 +170,7 @@ func TestInstances(t *testing.T) {
 		{false, []string{"a k3s://a 192.0.2.1", "b vm-2 10.0.0.1", "c c 192.0.2.1"}, []string{"d"}},
 		{true, []string{"a k3s://a 10.0.0.1", "b vm-2 10.0.0.1"}, []string{"c", "d"}},
 	} {
-		known, unknown, err := driver(t, "http://localhost", nil).Instances(t.Context(), nodes, tt.private)
+		known, unknown, err := driver(t, "http://localhost", nil).Instances(t.Context(), nodes, cloud.LBSpec{UsePrivateIP: tt.private})
 		got := each(known, func(k cloud.Target) string { return k.Node + " " + k.Instance.ID + " " + k.Addr.String() })
 		if err != nil || !slices.Equal(got, tt.want) || len(unknown) != len(tt.unknown) {
 			t.Errorf("private %t: %q, %v, %v", tt.private, got, unknown, err)
