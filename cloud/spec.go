@@ -49,6 +49,7 @@ func BuildSpec(svc *corev1.Service, owner Owner, c Config, can Capabilities) (Wa
 		UsePrivateIP: says(a.UsePrivateIP, c.Defaults.UsePrivateIP), Internal: says(a.Internal, false),
 		Algorithm:   cmp.Or(a.Algorithm, c.Defaults.Algorithm),
 		IdleTimeout: a.IdleTimeout, Address: a.Address, AllowRecreate: a.AllowRecreate,
+		NodeFamilies: svc.Spec.IPFamilies,
 	}}
 	if w.Floating = floating(a, c); w.Floating {
 		if can, err = steered(a, can); err != nil {

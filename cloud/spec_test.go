@@ -46,7 +46,7 @@ func TestBuildSpec(t *testing.T) {
 	}{
 		{"a port", nil, tcpOnly, func(*cloud.LBSpec) {}},
 		{"families are the Service's (S1)", func(s *corev1.Service, _ *cloud.Config) { s.Spec.IPFamilies = both }, tcpOnly,
-			func(s *cloud.LBSpec) { s.Families = both }},
+			func(s *cloud.LBSpec) { s.Families, s.NodeFamilies = both, both }},
 		{"or those that it asks for (S1)", func(s *corev1.Service, _ *cloud.Config) {
 			s.Annotations[cloud.Prefix+"front-families"] = "IPv6, IPv4"
 		}, tcpOnly, func(s *cloud.LBSpec) { s.Families = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol} }},
@@ -106,7 +106,8 @@ func TestBuildSpec(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(svc, &c)
 			}
-			want := cloud.LBSpec{Owner: owner, Families: []corev1.IPFamily{corev1.IPv4Protocol},
+			v4 := []corev1.IPFamily{corev1.IPv4Protocol}
+			want := cloud.LBSpec{Owner: owner, Families: v4, NodeFamilies: v4,
 				Listeners: []cloud.Listener{{Protocol: corev1.ProtocolTCP, Port: 80, NodePort: 30080, Health: check(30080)}}}
 			tt.want(&want)
 			got, err := cloud.BuildSpec(svc, owner, c, tt.can)

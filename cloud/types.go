@@ -3,6 +3,7 @@ package cloud
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,15 +90,25 @@ type LBSpec struct {
 	UsePrivateIP                    bool // targets are reached over Network
 	Internal                        bool // no public address
 	Families                        []corev1.IPFamily
-	Listeners                       []Listener // by Protocol and Port
-	Targets                         []Target   // by Node
-	Algorithm                       string     // RoundRobin or LeastConnections, or as the cloud writes them; empty for the cloud's default
+	Listeners                       []Listener        // by Protocol and Port
+	Targets                         []Target          // by Node
+	NodeFamilies                    []corev1.IPFamily // of the Service: at addresses of these nodes serve it; empty for any
+	Algorithm                       string            // RoundRobin or LeastConnections, or as the cloud writes them; empty for the cloud's default
 	SourceRanges                    []netip.Prefix
 	IdleTimeout                     time.Duration // zero for the cloud's default
 
 	// Address is an address reserved before, by its ID or as text. It is not ours.
 	Address       string
 	AllowRecreate bool
+}
+
+// Serves is whether nodes serve the Service at an address, by its family.
+func (s LBSpec) Serves(a netip.Addr) bool {
+	family := corev1.IPv4Protocol
+	if a.Unmap().Is6() {
+		family = corev1.IPv6Protocol
+	}
+	return len(s.NodeFamilies) == 0 || slices.Contains(s.NodeFamilies, family)
 }
 
 // Policy is what becomes of a resource when its Service is gone.

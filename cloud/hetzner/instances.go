@@ -39,6 +39,9 @@ type serverCache struct {
 // Instances implements [cloud.Driver]. Over a network that is named, only servers are
 // reached that are in it: of another one the API would refuse the whole call.
 func (d *Driver) Instances(ctx context.Context, nodes []*corev1.Node, want cloud.LBSpec) (known []cloud.Target, unknown map[string]string, err error) {
+	if !want.Serves(netip.IPv4Unspecified()) {
+		return nil, nil, cloud.Refuse(cloud.ReasonProtocol, "Hetzner's load balancers send to nodes by IPv4, and Service %s has only IPv6: set spec.ipFamilyPolicy to PreferDualStack, or the annotation herald-lb.io/serve-with to floating-ip", want.Owner.Key())
+	}
 	list, err := d.serverList(ctx)
 	if err != nil {
 		return nil, nil, err

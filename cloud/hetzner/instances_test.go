@@ -95,6 +95,26 @@ func TestInstancesWithOneAddress(t *testing.T) {
 	}
 }
 
+// Load balancers send to nodes by IPv4 only: for a Service of IPv6 nothing is asked for.
+func TestInstancesOfIPv6(t *testing.T) {
+	t.Setenv("HCLOUD_TOKEN", sim.DefaultToken)
+	synctest.Test(t, func(t *testing.T) {
+		l, c, _ := simulated(t)
+		w := cloudtest.NewWorld(l)
+		svc := cloudtest.Service("web", "uid-web", 80)
+		svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
+		_, err := w.Ensure(t.Context(), svc, w.Nodes(2))
+		if reads, writes := w.Calls(); !cloud.Is(err, cloud.Terminal) || reads+writes > 0 || !strings.Contains(err.Error(), "PreferDualStack") {
+			t.Errorf("%d calls: Ensure() = %v", reads+writes, err)
+		}
+		svc.Spec.IPFamilies = append(svc.Spec.IPFamilies, corev1.IPv4Protocol)
+		w.Serve(t, svc, w.Nodes(2))
+		if lb := c.LoadBalancers()[0]; len(lb.Targets) != 2 {
+			t.Errorf("there are targets %v", lb.Targets)
+		}
+	})
+}
+
 // A node that is in another network than the Service's is none of its targets, and holds
 // up nothing.
 func TestInstancesInAnotherNetwork(t *testing.T) {

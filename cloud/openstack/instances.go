@@ -3,6 +3,7 @@ package openstack
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,16 +20,16 @@ const instanceID = "herald-lb.io/instance-id"
 // Instances implements [cloud.Driver]. Octavia needs a node's address and nothing
 // else, which the node says itself: nobody is asked. A node that is said to be in
 // another cloud has none here.
-func (d *driver) Instances(_ context.Context, nodes []*corev1.Node, _ cloud.LBSpec) (known []cloud.Target, unknown map[string]string, err error) {
+func (d *driver) Instances(_ context.Context, nodes []*corev1.Node, want cloud.LBSpec) (known []cloud.Target, unknown map[string]string, err error) {
 	unknown = map[string]string{}
 	for _, n := range nodes {
 		id, why := instanceOf(n)
-		addr := internalIP(n)
+		addr := internalIP(n, want)
 		switch {
 		case why != "":
 			unknown[n.Name] = why
 		case !addr.IsValid():
-			unknown[n.Name] = "it has no InternalIP"
+			unknown[n.Name] = fmt.Sprintf("it has no InternalIP for a Service of %v", want.NodeFamilies)
 		default:
 			known = append(known, cloud.Target{Node: n.Name, Instance: cloud.Instance{ID: id, Name: n.Name}, Addr: addr})
 		}
@@ -52,10 +53,11 @@ func instanceOf(n *corev1.Node) (id, why string) {
 	return "", ""
 }
 
-// internalIP is a node's first one: of the family that the cluster prefers.
-func internalIP(n *corev1.Node) netip.Addr {
+// internalIP is a node's first one at which it serves: of the family that the cluster
+// prefers, if the Service has that.
+func internalIP(n *corev1.Node, want cloud.LBSpec) netip.Addr {
 	for _, a := range n.Status.Addresses {
-		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && want.Serves(addr) {
 			return addr.Unmap()
 		}
 	}

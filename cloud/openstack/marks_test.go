@@ -87,6 +87,21 @@ func TestInstances(t *testing.T) {
 	if want := []string{"a u1 10.0.0.1", "b u2 10.0.0.2", "c u3 10.0.0.3", "d  fd00::4"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("known %v, %v\nwant  %v", got, err, want)
 	}
+	dual := node("g", "", "10.0.0.7", "")
+	dual.Status.Addresses = append(dual.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "fd00::7"})
+	for _, tt := range []struct {
+		families string
+		want     string
+	}{{"", "10.0.0.7"}, {"IPv4", "10.0.0.7"}, {"IPv6", "fd00::7"}, {"IPv6 IPv4", "10.0.0.7"}} {
+		var want cloud.LBSpec
+		for f := range strings.FieldsSeq(tt.families) {
+			want.NodeFamilies = append(want.NodeFamilies, corev1.IPFamily(f))
+		}
+		known, not, err := (&driver{}).Instances(t.Context(), []*corev1.Node{dual, node("h", "", "10.0.0.8", "")}, want)
+		if err != nil || known[0].Addr.String() != tt.want || len(known) == 1 && !strings.Contains(not["h"], "Service of [IPv6]") || (len(known) == 1) != (tt.families == "IPv6") {
+			t.Errorf("a Service of %q is served at %v, not %v: %v", tt.families, known, not, err)
+		}
+	}
 	if len(unknown) != 2 || !strings.Contains(unknown["e"], "hcloud://5") || !strings.Contains(unknown["f"], "InternalIP") {
 		t.Errorf("unknown %v", unknown)
 	}

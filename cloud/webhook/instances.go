@@ -19,9 +19,9 @@ func (d *Driver) Instances(_ context.Context, nodes []*corev1.Node, want cloud.L
 	var known []cloud.Target
 	unknown := map[string]string{}
 	for _, n := range nodes {
-		addr, ok := nodeAddr(n, want.UsePrivateIP)
+		addr, ok := nodeAddr(n, want)
 		if !ok {
-			unknown[n.Name] = "it has no address of the wanted type"
+			unknown[n.Name] = "it has no address of the wanted type and family"
 			continue
 		}
 		known = append(known, cloud.Target{Node: n.Name, Instance: cloud.Instance{ID: instanceOf(n), Name: n.Name}, Addr: addr})
@@ -39,17 +39,17 @@ func instanceOf(n *corev1.Node) string {
 	return n.Name
 }
 
-// nodeAddr returns the first internal address of a node, if it is to be reached
-// in private; else the first external one or, for nodes in a house of one's own
+// nodeAddr returns the first internal address of a node at which it serves, if it is to
+// be reached in private; else the first external one or, for nodes in a house of one's own
 // have none, the first internal one as well.
-func nodeAddr(n *corev1.Node, private bool) (netip.Addr, bool) {
+func nodeAddr(n *corev1.Node, want cloud.LBSpec) (netip.Addr, bool) {
 	types := []corev1.NodeAddressType{corev1.NodeExternalIP, corev1.NodeInternalIP}
-	if private {
+	if want.UsePrivateIP {
 		types = types[1:]
 	}
 	for _, t := range types {
 		for _, a := range n.Status.Addresses {
-			if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == t {
+			if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == t && want.Serves(addr) {
 				return addr.Unmap().WithZone(""), true
 			}
 		}

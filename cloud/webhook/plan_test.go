@@ -162,15 +162,18 @@ func TestInstances(t *testing.T) {
 	out := corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "192.0.2.1"}
 	host := corev1.NodeAddress{Type: corev1.NodeHostName, Address: "n"}
 	nodes := []*corev1.Node{node("a", "k3s://a", "vm-1", in, out), node("b", "", "vm-2", host, in), node("c", "", "", out), node("d", "", "", host)}
+	nodes = append(nodes, node("e", "", "", out, in, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "fd00::5"}))
 	for _, tt := range []struct {
 		private bool
+		family  corev1.IPFamily
 		want    []string
 		unknown []string
 	}{
-		{false, []string{"a k3s://a 192.0.2.1", "b vm-2 10.0.0.1", "c c 192.0.2.1"}, []string{"d"}},
-		{true, []string{"a k3s://a 10.0.0.1", "b vm-2 10.0.0.1"}, []string{"c", "d"}},
+		{false, corev1.IPv4Protocol, []string{"a k3s://a 192.0.2.1", "b vm-2 10.0.0.1", "c c 192.0.2.1", "e e 192.0.2.1"}, []string{"d"}},
+		{true, corev1.IPv4Protocol, []string{"a k3s://a 10.0.0.1", "b vm-2 10.0.0.1", "e e 10.0.0.1"}, []string{"c", "d"}},
+		{false, corev1.IPv6Protocol, []string{"e e fd00::5"}, []string{"a", "b", "c", "d"}},
 	} {
-		known, unknown, err := driver(t, "http://localhost", nil).Instances(t.Context(), nodes, cloud.LBSpec{UsePrivateIP: tt.private})
+		known, unknown, err := driver(t, "http://localhost", nil).Instances(t.Context(), nodes, cloud.LBSpec{UsePrivateIP: tt.private, NodeFamilies: []corev1.IPFamily{tt.family}})
 		got := each(known, func(k cloud.Target) string { return k.Node + " " + k.Instance.ID + " " + k.Addr.String() })
 		if err != nil || !slices.Equal(got, tt.want) || len(unknown) != len(tt.unknown) {
 			t.Errorf("private %t: %q, %v, %v", tt.private, got, unknown, err)
