@@ -48,9 +48,9 @@ type TargetLimiter interface {
 	// MaxTargets is how many targets want may have, on found or, if that is nil, on a new
 	// one; zero for any number. It calls nobody.
 	MaxTargets(want LBSpec, found *Found) int
-	// HasTarget is whether found, which may be nil, sends to a target already. It calls
-	// nobody.
-	HasTarget(t Target, found *Found) bool
+	// Standing returns what tells whether found, which may be nil, sends to a target
+	// already. It calls nobody.
+	Standing(found *Found) func(Target) bool
 }
 
 // An AddressDriver is a Driver whose cloud routes addresses to machines, one at a time,

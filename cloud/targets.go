@@ -50,7 +50,7 @@ func (e *Engine) trimmed(ctx context.Context, svc *corev1.Service, w Wanted, f *
 		}
 	}
 	e.warn(svc, ReasonTargetLimit, fmt.Sprintf("%d nodes could be targets, and the load balancer may have %d: the others are none", len(w.Spec.Targets), most))
-	w.Spec.Targets = preferred(w.Spec.Targets, most, local, func(t Target) bool { return l.HasTarget(t, f) })
+	w.Spec.Targets = preferred(w.Spec.Targets, most, local, l.Standing(f))
 	return w, nil
 }
 
@@ -58,18 +58,18 @@ func (e *Engine) trimmed(ctx context.Context, svc *corev1.Service, w Wanted, f *
 // these, and of the others, those that are targets already, so that none is changed
 // for one that is no better. All, and those chosen, are by name.
 func preferred(all []Target, most int, local map[string]bool, has func(Target) bool) []Target {
-	rank := func(t Target) (n int) {
+	var ranks [4][]Target
+	for _, t := range all {
+		n := 0
 		if !local[t.Node] {
 			n += 2
 		}
 		if !has(t) {
 			n++
 		}
-		return n
+		ranks[n] = append(ranks[n], t)
 	}
-	some := slices.Clone(all)
-	slices.SortStableFunc(some, func(a, b Target) int { return cmp.Compare(rank(a), rank(b)) })
-	some = some[:most:most]
+	some := slices.Concat(ranks[:]...)[:most:most]
 	slices.SortFunc(some, func(a, b Target) int { return cmp.Compare(a.Node, b.Node) })
 	return some
 }

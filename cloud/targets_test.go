@@ -20,13 +20,17 @@ import (
 // limited is a cloud whose load balancers have few targets.
 type limited struct {
 	*cloudtest.Fake
-	most int
+	most  int
+	asked map[string]int // how often whether a node is a target
 }
 
 func (l limited) MaxTargets(cloud.LBSpec, *cloud.Found) int { return l.most }
 
-func (l limited) HasTarget(t cloud.Target, f *cloud.Found) bool {
-	return f != nil && slices.Contains(f.Raw.(cloud.LBSpec).Targets, t)
+func (l limited) Standing(f *cloud.Found) func(cloud.Target) bool {
+	return func(t cloud.Target) bool {
+		l.asked[t.Node]++
+		return f != nil && slices.Contains(f.Raw.(cloud.LBSpec).Targets, t)
+	}
 }
 
 // Of too many nodes those with endpoints are targets, and none is changed for one that
@@ -67,7 +71,7 @@ func TestTargetsOfTooManyNodes(t *testing.T) {
 // few is a world with three targets for a load balancer, and who has endpoints in it.
 func few(t *testing.T) (*cloudtest.World, *map[string]bool) {
 	lab := cloudtest.FakeLab(t)
-	lab.Driver = limited{lab.Driver.(*cloudtest.Fake), 3}
+	lab.Driver = limited{lab.Driver.(*cloudtest.Fake), 3, map[string]int{}}
 	w, local := cloudtest.NewWorld(lab), &map[string]bool{}
 	w.Engine.Local = func(context.Context, *corev1.Service) (map[string]bool, error) { return *local, nil }
 	return w, local
@@ -95,6 +99,24 @@ func targets(w *cloudtest.World) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, " ")
+}
+
+// However many nodes there are, none is looked for twice.
+func TestTargetsAreAskedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := few(t)
+		svc := cloudtest.Service("web", "uid-web", 80)
+		all := nodes("1 2 3 4 5 6 7 8 9")
+		w.Serve(t, svc, all)
+		asked := w.Lab.Driver.(limited).asked
+		clear(asked)
+		w.Serve(t, svc, all)
+		for node, n := range asked {
+			if n != 1 {
+				t.Errorf("%s was looked for %d times", node, n)
+			}
+		}
+	})
 }
 
 // One target that the cloud refuses holds up no other; but while none that is wanted

@@ -28,12 +28,12 @@ const (
 // once after something has happened to a node.
 const serversAge = 10 * time.Second
 
-// serverCache is the last list of servers. Its lock is held while it is read anew, so
-// that all who wait have the one list.
+// serverCache is the last list of servers, by what they are known by. Its lock is held
+// while it is read anew, so that all who wait have the one list.
 type serverCache struct {
 	sync.Mutex
 	read time.Time
-	list []*hcloud.Server
+	all  servers
 }
 
 // Instances implements [cloud.Driver]. Over a network that is named, only servers are
@@ -42,7 +42,7 @@ func (d *Driver) Instances(ctx context.Context, nodes []*corev1.Node, want cloud
 	if !want.Serves(netip.IPv4Unspecified()) {
 		return nil, nil, cloud.Refuse(cloud.ReasonProtocol, "Hetzner's load balancers send to nodes by IPv4, and Service %s has only IPv6: set spec.ipFamilyPolicy to PreferDualStack, or the annotation herald-lb.io/serve-with to floating-ip", want.Owner.Key())
 	}
-	list, err := d.serverList(ctx)
+	servers, err := d.allServers(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -55,7 +55,6 @@ func (d *Driver) Instances(ctx context.Context, nodes []*corev1.Node, want cloud
 		w.in, _ = c.network(cmp.Or(want.Network, d.defaults.Network)) // of one that there is none, Plan says so
 		w.only = w.in.id != 0 && want.Network != ""
 	}
-	servers := indexServers(list)
 	unknown = map[string]string{}
 	for _, n := range nodes {
 		t, why := servers.target(n, w)
@@ -76,13 +75,13 @@ type way struct {
 	only    bool    // and over no other
 }
 
-// serverList returns all servers. That there is none at all is not believed: targets
+// allServers returns all servers. That there is none at all is not believed: targets
 // would be taken away.
-func (d *Driver) serverList(ctx context.Context) ([]*hcloud.Server, error) {
+func (d *Driver) allServers(ctx context.Context) (servers, error) {
 	d.servers.Lock()
 	defer d.servers.Unlock()
-	if age := d.now().Sub(d.servers.read); len(d.servers.list) > 0 && age >= 0 && age < serversAge {
-		return d.servers.list, nil
+	if age := d.now().Sub(d.servers.read); len(d.servers.all.byID) > 0 && age >= 0 && age < serversAge {
+		return d.servers.all, nil
 	}
 	list, err := pages("servers", func(s *hcloud.Server) int64 { return s.ID },
 		func(o hcloud.ListOpts) ([]*hcloud.Server, *hcloud.Response, error) {
@@ -90,12 +89,12 @@ func (d *Driver) serverList(ctx context.Context) ([]*hcloud.Server, error) {
 		})
 	switch {
 	case err != nil:
-		return nil, err
+		return servers{}, err
 	case len(list) == 0:
-		return nil, &cloud.Error{Class: cloud.Unsafe, Reason: cloud.ReasonNoInstance, Text: "listing servers: the project has none: is the token one of this cluster's project?"}
+		return servers{}, &cloud.Error{Class: cloud.Unsafe, Reason: cloud.ReasonNoInstance, Text: "listing servers: the project has none: is the token one of this cluster's project?"}
 	}
-	d.servers.list, d.servers.read = list, d.now()
-	return list, nil
+	d.servers.all, d.servers.read = indexServers(list), d.now()
+	return d.servers.all, nil
 }
 
 // servers are the servers of a project, by what a node may be known by.

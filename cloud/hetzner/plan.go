@@ -158,18 +158,22 @@ func (d *Driver) MaxTargets(spec cloud.LBSpec, found *cloud.Found) int {
 	return max(0, limit-ch.foreignTargets())
 }
 
-// HasTarget implements [cloud.TargetLimiter].
-func (d *Driver) HasTarget(t cloud.Target, found *cloud.Found) bool {
-	if found == nil {
-		return false
+// Standing implements [cloud.TargetLimiter].
+func (d *Driver) Standing(found *cloud.Found) func(cloud.Target) bool {
+	var now map[string]target
+	if found != nil {
+		if lb, ok := found.Raw.(*hcloud.LoadBalancer); ok {
+			now = targetsNow(lb)
+		}
 	}
-	lb, _ := found.Raw.(*hcloud.LoadBalancer)
-	targets, err := targetsOf([]cloud.Target{t}, false)
-	if lb == nil || err != nil {
-		return false
+	return func(t cloud.Target) bool {
+		targets, err := targetsOf([]cloud.Target{t}, false)
+		if err != nil {
+			return false
+		}
+		_, stands := now[targets[0].key()]
+		return stands
 	}
-	_, stands := targetsNow(lb)[targets[0].key()]
-	return stands
 }
 
 // A change is what there is and what should be.

@@ -334,7 +334,7 @@ func TestMaxTargets(t *testing.T) {
 	if _, err := large.settle(small, func(cloud.Step) {}); err != nil {
 		t.Error(err)
 	}
-	if m := made(t, spec([]int32{80}, 1, 2)).found(); !d.HasTarget(node(2), m) || d.HasTarget(node(3), m) || d.HasTarget(node(2), nil) {
+	if m := made(t, spec([]int32{80}, 1, 2)).found(); !d.Standing(m)(node(2)) || d.Standing(m)(node(3)) || d.Standing(nil)(node(2)) {
 		t.Error("servers 1 and 2 are targets, and others are not")
 	}
 }
