@@ -51,7 +51,8 @@ func (e *Engine) Audit(ctx context.Context, services []*corev1.Service, left int
 		return err
 	}
 	e.Count.bill(list, len(gone), left)
-	// Addresses are reported only: others may know them.
+	// Addresses that stand for themselves are reported only: others may know them. That of
+	// a load balancer goes with it, as when its Service is deleted.
 	balancers := func(all []Found) []Found {
 		return slices.DeleteFunc(all, func(f Found) bool { return !isBalancer(f) })
 	}
