@@ -122,6 +122,9 @@ func (s *soak) mend(name string) {
 			svc.Annotations[cloud.Prefix+"allow-recreate"] = "true"
 		}
 		svc.Spec.LoadBalancerSourceRanges = nil
+		if slices.Equal(svc.Spec.IPFamilies, []corev1.IPFamily{corev1.IPv6Protocol}) { // nodes of some clouds are reached by IPv4 only
+			svc.Spec.IPFamilies = append(svc.Spec.IPFamilies, corev1.IPv4Protocol)
+		}
 		for i := range svc.Spec.Ports {
 			if svc.Spec.Ports[i].NodePort == 0 {
 				svc.Spec.Ports[i].NodePort = int32(31000 + i)
