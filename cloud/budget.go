@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -52,6 +53,7 @@ const (
 	pauseLimited  = 10 * time.Second // but for failover
 	pauseFailover = time.Second
 	pauseAuth     = time.Minute
+	pauseRenewal  = 10 * time.Second // before it, for a token to be renewed
 	pauseMax      = time.Hour
 )
 
@@ -69,6 +71,9 @@ type Budget struct {
 	limited  time.Time // nobody but failover calls before
 	failover time.Time // nobody at all
 	refused  time.Time // the token was not accepted: one call a minute
+	login    time.Time // what a token is had for was not accepted: one login a minute
+	ended    string    // the last token that was not accepted where tokens end, and others follow
+	endedAt  time.Time // when it was so first
 }
 
 // NewBudget bounds what goes to next. It begins full.
@@ -81,7 +86,7 @@ func NewBudget(c BudgetConfig, next http.RoundTripper, counted func(op, code str
 // RoundTrip makes one call, if it may be made now.
 func (b *Budget) RoundTrip(r *http.Request) (*http.Response, error) {
 	l := laneOf(r.Context())
-	if err := b.take(l); err != nil {
+	if err := b.take(r, l); err != nil {
 		if r.Body != nil {
 			_ = r.Body.Close() // as a RoundTripper must
 		}
@@ -91,7 +96,7 @@ func (b *Budget) RoundTrip(r *http.Request) (*http.Response, error) {
 	code := "none"
 	if err == nil {
 		code = strconv.Itoa(resp.StatusCode)
-		b.heed(resp)
+		b.heed(r, resp)
 		err = redact(r, resp)
 	}
 	if b.counted != nil {
@@ -132,13 +137,26 @@ func isID(part string) bool {
 	return digits > 0 && digits == len(part) || len(part) >= 32
 }
 
+// tokenHeader bears a token of OpenStack's, which ends within hours: that it is not
+// accepted is how one finds out, and logs in anew.
+const tokenHeader = "X-Auth-Token"
+
+// isLogin is whether a call asks Keystone for a token.
+func isLogin(r *http.Request) bool {
+	return r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/auth/tokens")
+}
+
 // take takes one call from the budget.
-func (b *Budget) take(l Lane) error {
+func (b *Budget) take(r *http.Request, l Lane) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
 	b.refill(now)
-	if wait := b.refused.Sub(now); wait > 0 {
+	refused := &b.refused
+	if isLogin(r) { // or else nobody could have a token that is accepted
+		refused = &b.login
+	}
+	if wait := refused.Sub(now); wait > 0 {
 		return &Error{Class: Auth, Reason: ReasonAuth, After: wait, Text: "the cloud has not accepted the token: it is tried again once a minute"}
 	}
 	until := b.limited
@@ -157,8 +175,8 @@ func (b *Budget) take(l Lane) error {
 		return limited(wait, fmt.Sprintf("the budget of calls to the cloud is used up for lane %s", l))
 	}
 	b.left--
-	if !b.refused.IsZero() { // one call finds out whether the token is good by now
-		b.refused = now.Add(pauseAuth)
+	if !refused.IsZero() { // one call finds out whether the token is good by now
+		*refused = now.Add(pauseAuth)
 	}
 	if !b.limited.IsZero() {
 		b.limited = now.Add(pauseLimited)
@@ -178,23 +196,42 @@ func (b *Budget) refill(now time.Time) {
 }
 
 // heed takes to heart what an answer says of further calls.
-func (b *Budget) heed(resp *http.Response) {
+func (b *Budget) heed(r *http.Request, resp *http.Response) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
-		b.refused = now.Add(pauseAuth)
+		b.unauthorized(r, now)
 		return
 	case http.StatusTooManyRequests:
 		wait := min(max(retryAfter(resp.Header, now), pauseLimited), pauseMax)
 		b.limited, b.failover = now.Add(wait), now.Add(pauseFailover)
 		return
 	}
-	b.refused, b.limited, b.failover = time.Time{}, time.Time{}, time.Time{}
+	b.limited, b.failover = time.Time{}, time.Time{}
+	if !isLogin(r) || resp.StatusCode < http.StatusBadRequest { // a login that fails shows nothing of the token
+		b.refused, b.login = time.Time{}, time.Time{}
+	}
 	if left, err := strconv.Atoi(resp.Header.Get("RateLimit-Remaining")); err == nil { // of all that use the project
 		b.left = min(b.left, float64(left))
 	}
+}
+
+// unauthorized has nobody call with a token that is not accepted. One that may have ended
+// is given the time to be renewed.
+func (b *Budget) unauthorized(r *http.Request, now time.Time) {
+	if isLogin(r) {
+		b.login = now.Add(pauseAuth)
+	} else if token := r.Header.Get(tokenHeader); token != "" {
+		if token != b.ended {
+			b.ended, b.endedAt = token, now
+		}
+		if now.Sub(b.endedAt) < pauseRenewal {
+			return
+		}
+	}
+	b.refused = now.Add(pauseAuth)
 }
 
 // retryAfter is for how long an answer asks not to be called: by Retry-After in

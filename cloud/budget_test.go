@@ -1,7 +1,9 @@
 package cloud_test
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -41,6 +43,64 @@ func call(t *testing.T, b *cloud.Budget, l cloud.Lane) error {
 		resp.Body.Close()
 	}
 	return err
+}
+
+// A keystone answers logins with a code, and is the services as well, which accept the
+// last token.
+type keystone struct {
+	login         int
+	token         string // that is good
+	mine          string // that the client has
+	logins, calls int
+}
+
+func (k *keystone) RoundTrip(r *http.Request) (*http.Response, error) {
+	code := http.StatusOK
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/auth/tokens"):
+		k.logins++
+		if code = k.login; code == http.StatusCreated {
+			k.token = fmt.Sprint("token-", k.logins)
+			k.mine = k.token
+		}
+	default:
+		if k.calls++; r.Header.Get("X-Auth-Token") != k.token {
+			code = http.StatusUnauthorized
+		}
+	}
+	return &http.Response{StatusCode: code, Header: http.Header{}, Body: http.NoBody}, nil
+}
+
+// call does what a client does: where its token is not accepted it logs in, and asks again.
+func (k *keystone) call(t *testing.T, b *cloud.Budget) error {
+	t.Helper()
+	k.mine = cmp.Or(k.mine, "token-0")
+	send := func(method, path, token string) error {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://cloud"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			r.Header.Set("X-Auth-Token", token)
+		}
+		resp, err := b.RoundTrip(r)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode >= http.StatusBadRequest {
+			return &cloud.Error{Class: cloud.Conflict, Text: resp.Status} // an answer
+		}
+		return nil
+	}
+	err := send(http.MethodGet, "/v2.0/things", k.mine)
+	if !cloud.Is(err, cloud.Conflict) {
+		return err
+	}
+	if err := send(http.MethodPost, "/v3/auth/tokens", ""); err != nil {
+		return err
+	}
+	return send(http.MethodGet, "/v2.0/things", k.mine)
 }
 
 // An API that says in its answer what it was sent tells nobody else (A5).
@@ -146,6 +206,44 @@ func TestBudget(t *testing.T) {
 			}
 			if err := call(t, b, cloud.Updating); err != nil {
 				t.Errorf("and again: %v", err)
+			}
+		})
+	})
+	t.Run("a token that has ended is renewed, once a minute where logins are refused (A4)", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			k := &keystone{login: http.StatusUnauthorized}
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, k, nil)
+			for range 300 {
+				_ = k.call(t, b)
+				time.Sleep(time.Second)
+			}
+			if k.logins != 5 || k.calls != 5 {
+				t.Errorf("%d logins and %d calls in five minutes", k.logins, k.calls)
+			}
+			k.login = http.StatusCreated
+			time.Sleep(time.Minute)
+			for range 2 {
+				if err := k.call(t, b); err != nil {
+					t.Errorf("with a good login: %v", err)
+				}
+			}
+			time.Sleep(time.Hour)
+			k.token = "another"
+			if err := k.call(t, b); err != nil {
+				t.Errorf("an hour later: %v", err)
+			}
+		})
+	})
+	t.Run("nor is one that nobody can renew tried oftener (A4)", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			k := &keystone{login: http.StatusServiceUnavailable}
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, k, nil)
+			for range 600 {
+				_ = k.call(t, b)
+				time.Sleep(time.Second)
+			}
+			if k.calls > 21 {
+				t.Errorf("%d calls in ten minutes", k.calls)
 			}
 		})
 	})

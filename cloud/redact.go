@@ -18,7 +18,7 @@ func redact(r *http.Request, resp *http.Response) error {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
 	_ = resp.Body.Close() // what is left is not wanted
-	for _, header := range []string{"Authorization", "X-Auth-Token"} {
+	for _, header := range []string{"Authorization", tokenHeader} {
 		secret := strings.TrimPrefix(r.Header.Get(header), "Bearer ")
 		if len(secret) > 3 {
 			body = bytes.ReplaceAll(body, []byte(secret), []byte("(secret)"))
