@@ -34,6 +34,10 @@ func (l Lane) String() string { return laneNames[l] }
 // failover.
 var leaves = [lanes]float64{0, 0, 2, 5, 20, 40}
 
+// together is how much of the budget a lane that has run dry waits for, in percent, and
+// how many calls at least.
+const together, togetherLeast = 2, 20
+
 type laneKey struct{}
 
 // WithLane says for what calls are made.
@@ -52,6 +56,7 @@ func laneOf(ctx context.Context) Lane {
 const (
 	pauseLimited  = 10 * time.Second // but for failover
 	pauseFailover = time.Second
+	pauseDry      = 10 * time.Second // at least, but for failover
 	pauseAuth     = time.Minute
 	pauseRenewal  = 10 * time.Second // before it, for a token to be renewed
 	pauseMax      = time.Hour
@@ -67,13 +72,14 @@ type Budget struct {
 	perHour  float64
 	reserve  float64
 	left     float64
-	at       time.Time // when left was so
-	limited  time.Time // nobody but failover calls before
-	failover time.Time // nobody at all
-	refused  time.Time // the token was not accepted: one call a minute
-	login    time.Time // what a token is had for was not accepted: one login a minute
-	ended    string    // the last token that was not accepted where tokens end, and others follow
-	endedAt  time.Time // when it was so first
+	at       time.Time   // when left was so
+	limited  time.Time   // nobody but failover calls before
+	failover time.Time   // nobody at all
+	refused  time.Time   // the token was not accepted: one call a minute
+	login    time.Time   // what a token is had for was not accepted: one login a minute
+	ended    string      // the last token that was not accepted where tokens end, and others follow
+	endedAt  time.Time   // when it was so first
+	dry      [lanes]bool // they wait until there is enough
 }
 
 // NewBudget bounds what goes to next. It begins full.
@@ -170,10 +176,15 @@ func (b *Budget) take(r *http.Request, l Lane) error {
 	if l != Failover {
 		keep = b.reserve + (b.perHour-b.reserve)*leaves[l]/100
 	}
-	if missing := keep + 1 - b.left; missing > 0 {
-		wait := time.Duration(missing / b.perHour * float64(time.Hour))
+	if b.left < keep+b.enough(l, keep) {
+		b.dry[l] = l != Failover
+		wait := time.Duration((keep + b.enough(l, keep) - b.left) / b.perHour * float64(time.Hour))
+		if l != Failover {
+			wait = max(wait, pauseDry)
+		}
 		return limited(wait, fmt.Sprintf("the budget of calls to the cloud is used up for lane %s", l))
 	}
+	b.dry[l] = false
 	b.left--
 	if !refused.IsZero() { // one call finds out whether the token is good by now
 		*refused = now.Add(pauseAuth)
@@ -183,6 +194,16 @@ func (b *Budget) take(r *http.Request, l Lane) error {
 		b.failover = now.Add(pauseFailover)
 	}
 	return nil
+}
+
+// enough is how many calls there have to be for one. A lane that has run dry waits until
+// there are some together: what needs several, as a list does of several pages, would else
+// never be done by those who come back for one.
+func (b *Budget) enough(l Lane, keep float64) float64 {
+	if !b.dry[l] {
+		return 1
+	}
+	return max(min(max(b.perHour*together/100, togetherLeast), b.perHour-keep-1), 1)
 }
 
 func limited(wait time.Duration, text string) *Error {

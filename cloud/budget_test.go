@@ -2,16 +2,22 @@ package cloud_test
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/herald-lb/herald/cloud"
+	"github.com/herald-lb/herald/cloud/cloudtest"
 )
 
 func asError(err error, why **cloud.Error) bool { return errors.As(err, why) }
@@ -264,4 +270,74 @@ func TestBudget(t *testing.T) {
 			t.Errorf("counted %q", got)
 		}
 	})
+}
+
+// A paged cloud needs three calls for a list.
+type paged struct {
+	*cloudtest.Fake
+	budget *cloud.Budget
+}
+
+func (p paged) List(ctx context.Context, cluster string) ([]cloud.Found, error) {
+	for range 3 {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://cloud/v1/things", nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := p.budget.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		resp.Body.Close()
+	}
+	return p.Fake.List(ctx, cluster)
+}
+
+// A budget that is used up is left alone until there is enough for a list: those who come
+// back all at once for one call each would never see the end of it.
+func TestASpentBudgetIsNoHotLoop(t *testing.T) {
+	for _, perHour := range []int{60, 600, 3000} {
+		t.Run(fmt.Sprint(perHour, " an hour"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const services = 100
+				l := cloudtest.FakeLab(t)
+				w := cloudtest.NewWorld(l)
+				var all []*corev1.Service
+				for i := range services {
+					svc := cloudtest.Service(fmt.Sprint("s", i), types.UID(fmt.Sprint("uid-", i)), 80)
+					w.Serve(t, svc, w.Nodes(2))
+					all = append(all, svc)
+				}
+				time.Sleep(time.Minute)
+				b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: perHour, ReserveForFailover: 25}, &api{code: 200}, nil)
+				for call(t, b, cloud.Updating) == nil {
+				}
+				w.Engine.Driver = paged{l.Driver.(*cloudtest.Fake), b}
+				var tries, done atomic.Int64
+				for _, svc := range all {
+					go func() {
+						for done.Load() < services && t.Context().Err() == nil {
+							_, err := w.Ensure(t.Context(), svc, w.Nodes(2))
+							var why *cloud.Error
+							if tries.Add(1); !errors.As(err, &why) {
+								done.Add(1)
+								return
+							}
+							time.Sleep(why.After)
+						}
+					}()
+				}
+				most := time.Hour * 25 / time.Duration(perHour) // in which there are 25 calls
+				for end := time.Now().Add(max(most, 80*time.Second)); time.Now().Before(end); time.Sleep(10 * time.Second) {
+					if n := tries.Swap(0); n > 2*services {
+						t.Errorf("%d tries in ten seconds", n)
+					}
+				}
+				if n := done.Swap(services); n != services {
+					t.Errorf("%d of %d Services are looked at", n, services)
+				}
+				time.Sleep(time.Hour)
+			})
+		})
+	}
 }

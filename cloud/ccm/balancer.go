@@ -44,7 +44,7 @@ func (b balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.
 	case st != nil: // what could not be done is an Event; what could be is not to wait
 		return st, b.float(svc)
 	case errors.As(err, &why) && why.After > 0:
-		return nil, api.NewRetryError(err.Error(), why.After)
+		return nil, api.NewRetryError(err.Error(), jittered(why.After))
 	}
 	return nil, err
 }

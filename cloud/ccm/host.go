@@ -154,7 +154,7 @@ func (h *host) next(ctx context.Context) bool {
 		h.queue.Forget(key) // until it is changed
 	case errors.As(err, &why) && why.After > 0:
 		h.queue.Forget(key)
-		h.queue.AddAfter(key, why.After+rand.N(why.After/10+1)) // not all at once
+		h.queue.AddAfter(key, jittered(why.After))
 	default:
 		h.queue.AddRateLimited(key)
 	}
@@ -163,6 +163,9 @@ func (h *host) next(ctx context.Context) bool {
 	}
 	return true
 }
+
+// jittered is a little longer than a time, so that not all come back at once.
+func jittered(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
 
 // ours is whether a Service is one of Herald's class.
 func (h *host) ours(svc *corev1.Service) bool {
