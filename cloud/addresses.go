@@ -55,7 +55,10 @@ func (e *Engine) all(ctx context.Context, o Owner) ([]Found, error) {
 func (e *Engine) Floats(svc *corev1.Service) bool { return e.book.used(svc.UID) }
 
 // Gone notes that nothing is a Service's any more.
-func (e *Engine) Gone(svc *corev1.Service) { e.book.leave(svc.UID) }
+func (e *Engine) Gone(svc *corev1.Service) {
+	e.book.leave(svc.UID)
+	e.making.forget(svc.UID)
+}
 
 // keepsBalancer is whether a Service that would be served with addresses only because that
 // is the default goes on to be served by the load balancer that it has: its address would be

@@ -157,6 +157,9 @@ func (e *Engine) settle(ctx context.Context, svc *corev1.Service, w Wanted, may 
 		if f != nil && !may && !f.Owner.Same(w.Spec.Owner) {
 			f = nil // an update takes nothing over
 		}
+		if f != nil && f.Owner.Same(w.Spec.Owner) {
+			e.making.forget(svc.UID) // it is in lists by now
+		}
 		fit, err := e.trimmed(ctx, svc, w, f)
 		if err != nil {
 			return nil, err
@@ -232,6 +235,7 @@ func (e *Engine) Delete(ctx context.Context, svc *corev1.Service) error {
 	e.complain(svc, err)
 	if err == nil {
 		e.said.forget(svc.UID)
+		e.making.forget(svc.UID)
 	}
 	return err
 }

@@ -108,6 +108,16 @@ func TestLimits(t *testing.T) {
 		w.Fault(nil)
 		w.Serve(t, cloudtest.Service("second", "uid-second", 80), w.Nodes(2))
 	})
+	for name, limit := range map[string]cloud.Limits{"number": {MaxLoadBalancers: 1}, "cost": {MaxMonthlyCost: 8}} {
+		inWorld(t, "what has gone does not count, by its "+name, func(t *testing.T, w *cloudtest.World) {
+			w.Engine.Config.Limits = limit
+			for i := range 5 {
+				svc := cloudtest.Service(fmt.Sprint("s", i), types.UID(fmt.Sprint("uid-", i)), 80)
+				w.Serve(t, svc, w.Nodes(2))
+				w.End(t, svc)
+			}
+		})
+	}
 	inWorld(t, "replacing is not one more", func(t *testing.T, w *cloudtest.World) {
 		w.Engine.Config.Limits.MaxLoadBalancers = 1
 		svc := cloudtest.Service("web", "uid-web", 80)
