@@ -18,14 +18,24 @@ type balancer struct{ *Provider }
 
 // GetLoadBalancer says that one exists as long as anything in the cloud is the
 // Service's: only then is EnsureLoadBalancerDeleted called, and the finalizer goes in
-// any case.
+// any case. It is asked as well after an update has failed: then an address that is lent,
+// and bears no marks, is one.
 func (b balancer) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
 	st, exists, err := b.engine.Exists(ctx, svc)
-	if err == nil && !exists { // it is not called to delete what there is not
+	switch {
+	case err != nil || exists:
+	case wanted(svc):
+		return svc.Status.LoadBalancer.DeepCopy(), b.engine.Floats(svc), nil
+	default: // it is not called to delete what there is not
 		b.engine.Gone(svc)
 		err = b.unmark(svc)
 	}
 	return st, exists, err
+}
+
+// wanted is whether a Service is to have a load balancer from here.
+func wanted(svc *corev1.Service) bool {
+	return svc.DeletionTimestamp == nil && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass == nil
 }
 
 // GetLoadBalancerName is the name that nothing else in the cloud has.
