@@ -65,7 +65,7 @@ func BuildSpec(svc *corev1.Service, owner Owner, c Config, can Capabilities) (Wa
 	if err := clash(a, can); err != nil {
 		return Wanted{}, err
 	}
-	w.Spec.SourceRanges, w.Open, err = sourceRanges(svc, a, can)
+	w.Spec.SourceRanges, w.Open, err = sourceRanges(svc, w.Spec.Families, a, can)
 	return w, err
 }
 
@@ -222,7 +222,7 @@ func clash(a Asked, can Capabilities) error {
 
 // sourceRanges are from where traffic may come. Where the cloud does not enforce
 // them, open says so.
-func sourceRanges(svc *corev1.Service, a Asked, can Capabilities) (ranges []netip.Prefix, open, err error) {
+func sourceRanges(svc *corev1.Service, families []corev1.IPFamily, a Asked, can Capabilities) (ranges []netip.Prefix, open, err error) {
 	all := svc.Spec.LoadBalancerSourceRanges
 	if text := svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]; len(all) == 0 && strings.TrimSpace(text) != "" {
 		all = strings.Split(text, ",")
@@ -236,11 +236,21 @@ func sourceRanges(svc *corev1.Service, a Asked, can Capabilities) (ranges []neti
 	}
 	slices.SortFunc(ranges, netip.Prefix.Compare)
 	ranges = slices.Compact(ranges)
-	everybody := slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Bits() == 0 })
-	if len(ranges) == 0 || can.SourceRanges || everybody || a.AllowUnenforced {
+	if len(ranges) == 0 || can.SourceRanges || everybody(ranges, families) || a.AllowUnenforced {
 		return ranges, nil, nil
 	}
 	return ranges, Refuse(ReasonSourceRanges, "this cloud's load balancers cannot enforce loadBalancerSourceRanges: remove them, or set annotation %sallow-unenforced-source-ranges: \"true\" to be open to all", Prefix), nil
+}
+
+// everybody is whether traffic may come from anywhere: in each family that is published, and
+// in each of which a part was named.
+func everybody(ranges []netip.Prefix, families []corev1.IPFamily) bool {
+	all, some := map[corev1.IPFamily]bool{}, slices.Clone(families)
+	for _, p := range ranges {
+		f := familyOf(p.Addr())
+		some, all[f] = append(some, f), all[f] || p.Bits() == 0
+	}
+	return !slices.ContainsFunc(some, func(f corev1.IPFamily) bool { return !all[f] })
 }
 
 func isDNSName(name string) bool { return len(validation.IsDNS1123Subdomain(name)) == 0 }

@@ -163,18 +163,38 @@ func TestBuildSpecRefuses(t *testing.T) {
 
 // Where a cloud cannot keep others out, what is not open yet stays closed (T4, C7).
 func TestSourceRangesFailClosed(t *testing.T) {
-	for ranges, open := range map[string]bool{"192.0.2.0/24": true, "0.0.0.0/0": false, "": false} {
+	v4, v6 := corev1.IPv4Protocol, corev1.IPv6Protocol
+	for _, c := range []struct {
+		ranges   string
+		families []corev1.IPFamily
+		open     bool // and so refused
+	}{
+		{"192.0.2.0/24", []corev1.IPFamily{v4}, true},
+		{"0.0.0.0/0", []corev1.IPFamily{v4}, false},
+		{"", []corev1.IPFamily{v4}, false},
+		{"203.0.113.0/24,::/0", []corev1.IPFamily{v4}, true},
+		{"203.0.113.0/24,::/0", []corev1.IPFamily{v4, v6}, true},
+		{"203.0.113.0/24,::/0", []corev1.IPFamily{v6}, true}, // the address of the other family may be there all the same
+		{"0.0.0.0/0,::/0", []corev1.IPFamily{v4}, false},
+		{"0.0.0.0/0,::/0", []corev1.IPFamily{v4, v6}, false},
+		{"0.0.0.0/0,2001:db8::/32", []corev1.IPFamily{v4}, true},
+		{"0.0.0.0/0,192.0.2.0/24", []corev1.IPFamily{v4}, false},
+		{"0.0.0.0/0", []corev1.IPFamily{v4, v6}, true},
+		{"::/0", []corev1.IPFamily{v4}, true},
+		{"::/0", []corev1.IPFamily{v6}, false},
+	} {
 		svc := cloudtest.Service("web", "u1", 80)
-		if ranges != "" {
-			svc.Spec.LoadBalancerSourceRanges = []string{ranges}
+		svc.Spec.IPFamilies = c.families
+		if c.ranges != "" {
+			svc.Spec.LoadBalancerSourceRanges = strings.Split(c.ranges, ",")
 		}
 		w, err := cloud.BuildSpec(svc, owner, cloudtest.Config(), tcpOnly)
-		if err != nil || (w.Open != nil) != open {
-			t.Errorf("%q: open = %v, %v", ranges, w.Open, err)
+		if err != nil || (w.Open != nil) != c.open {
+			t.Errorf("%q, %v: open = %v, %v", c.ranges, c.families, w.Open, err)
 		}
 		svc.Annotations[cloud.Prefix+"allow-unenforced-source-ranges"] = "true"
 		if w, err = cloud.BuildSpec(svc, owner, cloudtest.Config(), tcpOnly); err != nil || w.Open != nil {
-			t.Errorf("%q, which is allowed: open = %v, %v", ranges, w.Open, err)
+			t.Errorf("%q, which is allowed: open = %v, %v", c.ranges, w.Open, err)
 		}
 	}
 }
