@@ -59,15 +59,27 @@ func (b balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.
 	return nil, err
 }
 
-// UpdateLoadBalancer makes it what it should be, if there is one.
+// UpdateLoadBalancer makes it what it should be, if there is one. The Service that it is
+// given is as it was when a pass through all began.
 func (b balancer) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Service, nodes []*corev1.Node) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // the caller gives none that ends
 	defer cancel()
-	err := b.engine.Update(ctx, svc, nodes)
+	err := b.engine.Update(ctx, b.latest(svc), nodes)
 	if errors.Is(err, cloud.ErrDryRun) || errors.Is(err, cloud.ErrElsewhere) || cloud.Is(err, cloud.Unsafe) || cloud.Is(err, cloud.NotFound) {
 		return nil
 	}
 	return err
+}
+
+// latest returns a Service as it is cached by now.
+func (b balancer) latest(svc *corev1.Service) *corev1.Service {
+	if b.host == nil {
+		return svc
+	}
+	if now, err := b.host.services.Services(svc.Namespace).Get(svc.Name); err == nil && now.UID == svc.UID {
+		return now
+	}
+	return svc
 }
 
 // EnsureLoadBalancerDeleted returns nil once nothing is left.

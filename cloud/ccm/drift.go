@@ -20,16 +20,16 @@ func (h *host) drift(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := h.eligible()
-	if err != nil {
-		return err
-	}
 	ctx = cloud.WithLane(ctx, cloud.Drifting)
 	var errs []error
 	for _, svc := range all {
 		svc, err := h.services.Services(svc.Namespace).Get(svc.Name) // as it is by now
 		if err != nil || !h.served(svc) || svc.DeletionTimestamp != nil {
 			continue
+		}
+		nodes, err := h.eligible() // as they are by now, too
+		if err != nil {
+			return err
 		}
 		st, err := h.engine.Ensure(ctx, svc, nodes)
 		if st != nil {

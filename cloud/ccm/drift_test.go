@@ -1,0 +1,126 @@
+package ccm
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/cloud-provider/service/helpers"
+
+	"github.com/herald-lb/herald/cloud"
+	"github.com/herald-lb/herald/cloud/cloudtest"
+)
+
+// A cached is a host that has Services and nodes as they are put into its caches, and serves nobody
+// unasked.
+type cached struct {
+	*host
+	cloud              *cloudtest.Fake
+	services, machines cache.Indexer
+}
+
+func newCached(t *testing.T, config string, nodes ...string) cached {
+	t.Helper()
+	p, err := New(strings.NewReader("provider: made-up\nclusterID: c1\n"+config), "", testLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.client = fake.NewClientset()
+	factory := informers.NewSharedInformerFactory(p.client, 0)
+	p.host = newHost(p, factory)
+	c := cached{p.host, p.engine.Driver.(*cloudtest.Fake), factory.Core().V1().Services().Informer().GetIndexer(), factory.Core().V1().Nodes().Informer().GetIndexer()}
+	for i, name := range nodes {
+		put(t, c.machines, cloudtest.Node(name, []string{"10.0.0.1", "10.0.0.2"}[i]))
+	}
+	return c
+}
+
+func put(t *testing.T, to cache.Indexer, obj any) {
+	t.Helper()
+	if err := to.Update(obj); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serve serves a Service that the service controller has taken.
+func (c cached) serve(t *testing.T, name string) *corev1.Service {
+	t.Helper()
+	svc := cloudtest.Service(name, types.UID("uid-"+name), 80)
+	svc.Finalizers = []string{helpers.LoadBalancerCleanupFinalizer}
+	nodes, err := c.eligible()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := c.engine.Ensure(t.Context(), svc, nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc.Status.LoadBalancer = *st
+	put(t, c.services, svc)
+	return svc
+}
+
+// spec is what the cloud has of a Service.
+func (c cached) spec(svc *corev1.Service) (spec cloud.LBSpec) {
+	for _, f := range c.cloud.All() {
+		if f.Owner.UID == svc.UID {
+			spec = f.Raw.(cloud.LBSpec)
+		}
+	}
+	return spec
+}
+
+// A pass through all Services takes long. A node that comes meanwhile is a target of those
+// that are looked at then: it may be so already.
+func TestDriftKeepsWhatHasChangedMeanwhile(t *testing.T) {
+	c := newCached(t, "", "n1")
+	a, b := c.serve(t, "a"), c.serve(t, "b")
+	first := true
+	c.cloud.Fault = func(call string, _ bool) error {
+		if call == "Instances" && first {
+			first = false
+			put(t, c.machines, cloudtest.Node("n2", "10.0.0.2"))
+		}
+		return nil
+	}
+	if err := c.drift(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.spec(a).Targets) + len(c.spec(b).Targets); n < 3 {
+		t.Errorf("targets %v and %v", c.spec(a).Targets, c.spec(b).Targets)
+	}
+}
+
+// The service controller updates Services as they were when its pass began.
+func TestAnUpdateTakesNothingBack(t *testing.T) {
+	c := newCached(t, "", "n1")
+	was := c.serve(t, "a")
+	is := was.DeepCopy()
+	is.Spec.Ports = append(is.Spec.Ports, corev1.ServicePort{Name: "tls", Port: 443, NodePort: 30443})
+	put(t, c.services, is)
+	nodes, err := c.eligible()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.engine.Ensure(t.Context(), is, nodes); err != nil {
+		t.Fatal(err)
+	}
+	for _, now := range []struct {
+		uid       string
+		listeners int
+	}{{"uid-a", 2}, {"uid-of-another", 1}} { // one made anew under its name
+		is := is.DeepCopy()
+		is.UID = types.UID(now.uid)
+		put(t, c.services, is)
+		if err := (balancer{c.Provider}).UpdateLoadBalancer(t.Context(), "", was, nodes); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.spec(was).Listeners; len(got) != now.listeners {
+			t.Errorf("the cache has %s: listeners %v", now.uid, got)
+		}
+	}
+}
