@@ -201,7 +201,7 @@ func (e *Engine) plan(w Wanted, f *Found, may bool) (plan Plan, why, err error) 
 	}
 	for _, s := range all {
 		switch {
-		case w.Open != nil && (s.Order == Create || s.Order == AddListener):
+		case w.Open != nil && s.Exposes:
 			why = w.Open
 		case s.Destructive && !(w.Spec.AllowRecreate && may):
 			why = &Error{Class: Unsafe, Reason: ReasonRecreate, Text: fmt.Sprintf("%s would replace the load balancer, and perhaps its address: set annotation %sallow-recreate: \"true\" to have it done", s, Prefix)}

@@ -150,6 +150,17 @@ func TestWhatMayNotBe(t *testing.T) {
 			t.Errorf("Ensure() = %v, and its listeners are %v", err, spec.Listeners)
 		}
 	})
+	inWorld(t, "nor does one that was internal become public (T4)", func(t *testing.T, w *cloudtest.World) {
+		svc := cloudtest.Service("web", "uid-web", 80)
+		svc.Annotations[cloud.Prefix+"internal"] = "true"
+		w.Serve(t, svc, w.Nodes(1))
+		delete(svc.Annotations, cloud.Prefix+"internal")
+		svc.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/24"}
+		_, err := w.Ensure(t.Context(), svc, w.Nodes(2))
+		if spec := w.All()[0].Raw.(cloud.LBSpec); !cloud.Is(err, cloud.Terminal) || !spec.Internal || len(spec.Targets) != 2 {
+			t.Errorf("Ensure() = %v, and it is %+v", err, spec)
+		}
+	})
 	inWorld(t, "replacing is not done unasked, and the rest is (O11)", func(t *testing.T, w *cloudtest.World) {
 		svc := cloudtest.Service("web", "uid-web", 80)
 		svc.Annotations[cloud.Prefix+"location"] = "fsn1"

@@ -227,6 +227,8 @@ type Step struct {
 	Payload any
 	// Destructive is whether an address, or data, is lost by it.
 	Destructive bool
+	// Exposes is whether traffic gets in by it that did not before, or by what is made of it.
+	Exposes bool
 	// Cost is what it adds to a month's bill.
 	Cost Money
 }

@@ -179,10 +179,11 @@ var price = cloud.Money{Milli: 5390, Currency: "EUR"}
 // Plan implements cloud.Driver.
 func (f *Fake) Plan(want cloud.LBSpec, found *cloud.Found) (p cloud.Plan, err error) {
 	if found == nil {
-		return cloud.Plan{{Order: cloud.Create, Kind: "create", Detail: want.Owner.ResourceName(), Payload: want, Cost: price}}, nil
+		return cloud.Plan{{Order: cloud.Create, Kind: "create", Detail: want.Owner.ResourceName(), Payload: want, Cost: price, Exposes: true}}, nil
 	}
 	add := func(o cloud.Order, kind, detail string, payload any) {
-		p = append(p, cloud.Step{Order: o, Kind: kind, ID: found.ID, Detail: detail, Payload: payload, Destructive: kind == "move"})
+		p = append(p, cloud.Step{Order: o, Kind: kind, ID: found.ID, Detail: detail, Payload: payload, Destructive: kind == "move",
+			Exposes: kind == "move" || kind == "publish" || kind == "add listener"})
 	}
 	if !found.Owner.Same(want.Owner) {
 		add(cloud.Mark, "mark", want.Owner.Key(), mark{want.Owner, found.Adopted || found.Owner == (cloud.Owner{})})
@@ -190,6 +191,11 @@ func (f *Fake) Plan(want cloud.LBSpec, found *cloud.Found) (p cloud.Plan, err er
 	have, _ := found.Raw.(cloud.LBSpec)
 	if have.Location != want.Location && want.Location != "" {
 		add(cloud.Create, "move", want.Location, want.Location)
+	}
+	if have.Internal && !want.Internal {
+		add(cloud.Grow, "publish", "", internal(false))
+	} else if !have.Internal && want.Internal {
+		add(cloud.Shrink, "withdraw", "", internal(true))
 	}
 	for _, l := range want.Listeners {
 		if i := slices.IndexFunc(have.Listeners, func(h cloud.Listener) bool { return h.ID() == l.ID() }); i < 0 {
@@ -215,6 +221,9 @@ func (f *Fake) Plan(want cloud.LBSpec, found *cloud.Found) (p cloud.Plan, err er
 	}
 	return p, nil
 }
+
+// internal is whether a load balancer has no public address.
+type internal bool
 
 type mark struct {
 	owner   cloud.Owner
@@ -304,6 +313,8 @@ func (l *lb) change(s cloud.Step) {
 		}
 	case string:
 		l.spec.Location = p
+	case internal:
+		l.spec.Internal = bool(p)
 	}
 	l.Retained = l.Retained || s.Kind == "retain"
 }

@@ -108,6 +108,7 @@ func planCreate(w wanted, defaults cloud.Defaults, c *catalogue) (cloud.Plan, er
 		Kind:    "create load balancer",
 		Detail:  fmt.Sprintf("%s %s in %s, listeners: %d, targets: %d", w.name, w.typ, w.location, len(w.services), len(w.targets)),
 		Payload: createLB{w},
+		Exposes: true,
 		Cost:    c.cost(w.typ, w.location),
 	}}, nil
 }
@@ -325,7 +326,7 @@ func (ch *change) recreate(why string, defaults cloud.Defaults) (cloud.Plan, err
 	if err != nil {
 		return nil, err
 	}
-	gone := cloud.Step{Order: cloud.Create, Kind: "delete load balancer", ID: ch.id, Detail: "to make it anew: " + why, Payload: deleteLB{}, Destructive: true,
+	gone := cloud.Step{Order: cloud.Create, Kind: "delete load balancer", ID: ch.id, Detail: "to make it anew: " + why, Payload: deleteLB{}, Destructive: true, Exposes: true,
 		Cost: negative(ch.catalogue.cost(ch.lb.LoadBalancerType.Name, ch.lb.Location.Name))}
 	made[0].Destructive = true
 	return append(cloud.Plan{gone}, made...), nil

@@ -458,3 +458,40 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// What lets traffic in that did not get in before is marked, whatever it is called.
+func TestWhatExposes(t *testing.T) {
+	base := with(spec([]int32{80}, 1, 2), func(s *cloud.LBSpec) { s.Network, s.UsePrivateIP = "10", true })
+	inside := with(base, func(s *cloud.LBSpec) { s.Internal = true })
+	for name, c := range map[string]struct {
+		from *cloud.LBSpec
+		to   cloud.LBSpec
+		want []string
+	}{
+		"a new one":            {nil, base, []string{"create load balancer"}},
+		"public from now on":   {&inside, base, []string{"enable public interface"}},
+		"internal from now on": {&base, inside, nil},
+		"a port more":          {&base, with(base, func(s *cloud.LBSpec) { s.Listeners = spec([]int32{80, 443}, 1).Listeners }), []string{"add listener"}},
+		"another nodePort":     {&base, with(base, func(s *cloud.LBSpec) { s.Listeners[0].NodePort = 31000 }), nil},
+		"a node more":          {&base, with(base, func(s *cloud.LBSpec) { s.Targets = spec(nil, 1, 2, 3).Targets }), nil},
+		"elsewhere, made anew": {&base, with(base, func(s *cloud.LBSpec) { s.Location, s.AllowRecreate = "nbg1", true }), []string{"delete load balancer", "create load balancer"}},
+	} {
+		var found *cloud.Found
+		if c.from != nil {
+			found = made(t, *c.from).found()
+		}
+		p, err := plan(c.to, found, defaults, shop)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var got []string
+		for _, s := range p {
+			if s.Exposes {
+				got = append(got, s.Kind)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v of %v", name, got, kinds(p))
+		}
+	}
+}

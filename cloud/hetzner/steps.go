@@ -27,6 +27,12 @@ func (ch *change) step(o cloud.Order, kind, detail string, payload any) cloud.St
 	return cloud.Step{Order: o, Kind: kind, ID: ch.id, Detail: detail, Payload: payload}
 }
 
+// exposing is a step by which traffic gets in that did not before.
+func exposing(s cloud.Step) cloud.Step {
+	s.Exposes = true
+	return s
+}
+
 // markSteps set marks before what they name is made, and taken away after it is gone: a
 // listener of ours is at no time without. Those of targets are kept only on load
 // balancers that were adopted; on others all targets are ours.
@@ -145,7 +151,7 @@ func (ch *change) networkSteps() (s steps) {
 	case w.internal && lb.PublicNet.Enabled && !stays:
 		s = append(s, shrink("disable public interface", "", publicInterface{false}))
 	case !w.internal && !lb.PublicNet.Enabled && !ch.adopted:
-		s = append(s, ch.step(cloud.Grow, "enable public interface", "", publicInterface{true}))
+		s = append(s, exposing(ch.step(cloud.Grow, "enable public interface", "", publicInterface{true})))
 	}
 	return s
 }
@@ -158,7 +164,7 @@ func (ch *change) serviceSteps() steps {
 		is, stands := ch.services[w.port]
 		switch {
 		case !stands:
-			add = append(add, ch.step(cloud.AddListener, "add listener", listener(w), addService{w}))
+			add = append(add, exposing(ch.step(cloud.AddListener, "add listener", listener(w), addService{w})))
 		case is != w:
 			update = append(update, ch.step(cloud.Change, "update listener", listener(w), updateService{w}))
 		}

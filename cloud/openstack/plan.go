@@ -85,13 +85,13 @@ func planNew(want cloud.LBSpec, left *floating, fs []front, s settings) cloud.Pl
 	for _, f := range fs {
 		ports = append(ports, fmt.Sprintf("%s/%d", strings.ToLower(f.Protocol), f.Port))
 	}
-	steps = append(steps, cloud.Step{Order: cloud.Create, Kind: "create load balancer", Detail: lb.Name + " " + strings.Join(ports, " "), Payload: lb})
+	steps = append(steps, cloud.Step{Order: cloud.Create, Kind: "create load balancer", Detail: lb.Name + " " + strings.Join(ports, " "), Payload: lb, Exposes: true})
 	switch {
 	case !public(want, s):
 	case want.Address != "":
-		steps = append(steps, cloud.Step{Order: cloud.Create, Kind: "assign address", Detail: want.Address, Payload: assignAddress{Ref: want.Address, Owner: want.Owner}})
+		steps = append(steps, cloud.Step{Order: cloud.Create, Kind: "assign address", Detail: want.Address, Payload: assignAddress{Ref: want.Address, Owner: want.Owner}, Exposes: true})
 	case left != nil:
-		steps = append(steps, cloud.Step{Order: cloud.Create, Kind: "assign address", ID: left.ID, Detail: left.Addr.String(), Payload: assignAddress{Ref: left.ID, Owner: want.Owner}})
+		steps = append(steps, cloud.Step{Order: cloud.Create, Kind: "assign address", ID: left.ID, Detail: left.Addr.String(), Payload: assignAddress{Ref: left.ID, Owner: want.Owner}, Exposes: true})
 	default:
 		steps = append(steps, createAddressSteps(want, s)...)
 	}
@@ -101,7 +101,7 @@ func planNew(want cloud.LBSpec, left *floating, fs []front, s settings) cloud.Pl
 // planRemake removes a load balancer that cannot be changed into what it should be.
 // Its floating IP stays, and is there for the next one.
 func planRemake(b *balancer, why string, loses bool) cloud.Plan {
-	return cloud.Plan{{Order: cloud.Remove, Kind: "remove load balancer", ID: b.ID, Detail: "to make it anew: " + why, Payload: dropBalancer{ID: b.ID}, Destructive: loses}}
+	return cloud.Plan{{Order: cloud.Remove, Kind: "remove load balancer", ID: b.ID, Detail: "to make it anew: " + why, Payload: dropBalancer{ID: b.ID}, Destructive: loses, Exposes: true}}
 }
 
 // misplaced says what of a load balancer is not where it should be, and cannot be

@@ -275,3 +275,42 @@ func (m *model) applyInside(payload any) {
 		panic(fmt.Sprintf("%T", payload))
 	}
 }
+
+// What lets traffic in that did not get in before is marked, whatever it is called.
+func TestWhatExposes(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*cloud.LBSpec)
+		hand func(*model)
+		want string
+	}{
+		{"internal from now on", func(s *cloud.LBSpec) { s.Internal = true }, nil, ""},
+		{"public again, with a new address", nil, func(m *model) { m.lb.Addresses = nil }, "create address, tag address"},
+		{"public again, with its own", nil, func(m *model) { m.lb.Addresses[0].Port = "" }, "assign address"},
+		{"public, with one that is named", func(s *cloud.LBSpec) { s.Address = "203.0.113.9" }, func(m *model) { m.lb.Addresses = nil }, "assign address"},
+		{"another address", func(s *cloud.LBSpec) { s.Address = "203.0.113.9" }, nil, ""},
+		{"a port more", func(s *cloud.LBSpec) { s.Listeners = append(s.Listeners, tcp(443)) }, nil, "add listener"},
+		{"a node more", func(s *cloud.LBSpec) { s.Targets = targets(1, 3) }, nil, ""},
+		{"another nodePort", func(s *cloud.LBSpec) { s.Listeners[0].NodePort = 31000 }, nil, ""},
+		{"made anew", nil, func(m *model) { m.lb.Provisioning = "ERROR" }, "remove load balancer!"},
+	} {
+		m, spec := newModel(want("web", 2, 80)), want("web", 2, 80)
+		if tt.hand != nil {
+			tt.hand(m)
+		}
+		if tt.edit != nil {
+			tt.edit(&spec)
+		}
+		p, err := plan(spec, m.found(), defaults)
+		if got := steps(slices.DeleteFunc(slices.Clone(p), func(s cloud.Step) bool { return !s.Exposes })); err != nil || got != tt.want {
+			t.Errorf("%s: %s of %s, %v; want %s", tt.name, got, steps(p), err, tt.want)
+		}
+	}
+	left := newModel(want("web", 1, 80)).lb.Addresses[0]
+	for name, found := range map[string]*cloud.Found{"nothing": nil, "an address": {Kind: cloud.Address, Raw: left}} {
+		p, err := plan(want("web", 1, 80), found, defaults)
+		if err != nil || slices.ContainsFunc(p, func(s cloud.Step) bool { return !s.Exposes && s.Order != cloud.Mark }) {
+			t.Errorf("with %s: %v, %v", name, p, err)
+		}
+	}
+}

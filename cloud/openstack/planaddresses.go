@@ -32,7 +32,7 @@ func planAddresses(want cloud.LBSpec, b *balancer, s settings) cloud.Plan {
 		return planKept(want, ours, at)
 	case len(ours) > 0:
 		return append(tagStep(ours[0], want.Owner), cloud.Step{Order: cloud.Change, Kind: "assign address", ID: ours[0].ID, Detail: ours[0].Addr.String(),
-			Payload: assignAddress{Ref: ours[0].ID, LB: b.ID, Port: b.VIPPort, Owner: want.Owner}})
+			Payload: assignAddress{Ref: ours[0].ID, LB: b.ID, Port: b.VIPPort, Owner: want.Owner}, Exposes: true})
 	}
 	return createAddressSteps(want, s)
 }
@@ -59,7 +59,7 @@ func planNamed(want cloud.LBSpec, b *balancer, ours []floating, at floating) clo
 			steps = append(steps, unassignStep(at, cloud.Change))
 		}
 		steps = append(steps, cloud.Step{Order: cloud.Change, Kind: "assign address", Detail: want.Address,
-			Payload: assignAddress{Ref: want.Address, LB: b.ID, Port: b.VIPPort, Owner: want.Owner}})
+			Payload: assignAddress{Ref: want.Address, LB: b.ID, Port: b.VIPPort, Owner: want.Owner}, Exposes: at.ID == ""})
 	}
 	for _, f := range ours {
 		if !f.is(want.Address) {
@@ -85,11 +85,11 @@ func planKept(want cloud.LBSpec, ours []floating, at floating) cloud.Plan {
 }
 
 // createAddressSteps makes one, described as ours from the start, and tags it. The
-// load balancer may be made just before, and is looked for.
+// load balancer may be made just before, and is looked for. Both steps are taken, or none.
 func createAddressSteps(want cloud.LBSpec, s settings) cloud.Plan {
 	return cloud.Plan{
-		{Order: cloud.Create, Kind: "create address", Detail: "of network " + s.FloatingNetwork, Payload: makeAddress{Owner: want.Owner, Network: s.FloatingNetwork}},
-		{Order: cloud.Change, Kind: "tag address", Payload: tagAddress{Owner: want.Owner, Tags: marks{Owner: want.Owner}.shortTags(nil)}},
+		{Order: cloud.Create, Kind: "create address", Detail: "of network " + s.FloatingNetwork, Payload: makeAddress{Owner: want.Owner, Network: s.FloatingNetwork}, Exposes: true},
+		{Order: cloud.Change, Kind: "tag address", Payload: tagAddress{Owner: want.Owner, Tags: marks{Owner: want.Owner}.shortTags(nil)}, Exposes: true},
 	}
 }
 

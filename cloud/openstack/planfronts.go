@@ -132,7 +132,7 @@ func listenerSteps(lb string, f front, have listener, pool string) cloud.Plan {
 	do.Listener.Pool = pool
 	switch {
 	case have.ID == "":
-		return cloud.Plan{{Order: cloud.AddListener, Kind: "add listener", ID: lb, Detail: detail, Payload: addListener(do)}}
+		return cloud.Plan{{Order: cloud.AddListener, Kind: "add listener", ID: lb, Detail: detail, Payload: addListener(do), Exposes: true}}
 	case have.Name != f.Name || have.Pool != pool || pool == "" || have.CIDRs != f.CIDRs || have.Idle != f.Idle:
 		return cloud.Plan{{Order: cloud.Change, Kind: "set listener", ID: lb, Detail: detail, Payload: do}}
 	}

@@ -74,32 +74,36 @@ func converge(want cloud.LBSpec, spec lbSpec, lb loadBalancer) cloud.Plan {
 	if rest := spec; !moved || !want.AllowRecreate {
 		rest.placed = lb.Spec.placed
 		if !equal(rest, *lb.Spec) || lb.State == string(cloud.Failed) {
-			plan = append(plan, put(order(rest, *lb.Spec), "change load balancer", lb.ID, want, rest))
+			order := cloud.Change
+			if opens(rest, *lb.Spec) {
+				order = cloud.AddListener
+			}
+			plan = append(plan, put(order, "change load balancer", lb.ID, want, rest))
 		}
 	}
 	if moved {
 		s := put(cloud.Change, "move load balancer", lb.ID, want, spec)
-		s.Destructive = true
+		s.Destructive, s.Exposes = true, opens(spec, *lb.Spec)
 		s.Detail = fmt.Sprintf("%+v → %+v", lb.Spec.placed, spec.placed)
 		plan = append(plan, s)
 	}
 	return plan
 }
 
-// order is that of a change: one that opens a port is AddListener, which the engine
-// leaves out where nothing more may be opened.
-func order(want, have lbSpec) cloud.Order {
-	for _, l := range want.Listeners {
-		if !slices.ContainsFunc(have.Listeners, func(h listener) bool { return h.Protocol == l.Protocol && h.Port == l.Port }) {
-			return cloud.AddListener
-		}
-	}
-	return cloud.Change
+// opens is whether a change lets traffic in that did not get in before: by another port,
+// by an address of another family, or from outside.
+func opens(want, have lbSpec) bool {
+	return have.Internal && !want.Internal ||
+		slices.ContainsFunc(want.Families, func(f string) bool { return !slices.Contains(have.Families, f) }) ||
+		slices.ContainsFunc(want.Listeners, func(l listener) bool {
+			return !slices.ContainsFunc(have.Listeners, func(h listener) bool { return h.Protocol == l.Protocol && h.Port == l.Port })
+		})
 }
 
+// put is the request that says all of it. By what it adds, traffic gets in.
 func put(order cloud.Order, kind, id string, want cloud.LBSpec, spec lbSpec) cloud.Step {
 	r := request{Method: http.MethodPut, Path: lbPath(key(want.Owner)), Body: lbRequest{Owner: ownerOut(want.Owner), Spec: spec}}
-	return cloud.Step{Order: order, Kind: kind, ID: id, Payload: call{request: r, want: serves, owner: want.Owner},
+	return cloud.Step{Order: order, Kind: kind, ID: id, Payload: call{request: r, want: serves, owner: want.Owner}, Exposes: order == cloud.Create || order == cloud.AddListener,
 		Detail: fmt.Sprintf("%s, %d listeners, %d targets", want.Owner.Key(), len(spec.Listeners), len(spec.Targets))}
 }
 

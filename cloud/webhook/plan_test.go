@@ -186,30 +186,41 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// Where nothing more may be opened, the engine leaves out what opens a port: it has to
-// be told which change does.
-func TestWhatOpensAPort(t *testing.T) {
+// Where nothing more may be opened, the engine leaves out what lets traffic in that did not
+// get in before: it has to be told which change does.
+func TestWhatExposes(t *testing.T) {
 	d := driver(t, "http://localhost", nil)
+	edit := func(edit func(*cloud.LBSpec)) cloud.LBSpec {
+		s := webSpec()
+		s.Listeners, s.AllowRecreate = slices.Clone(s.Listeners), true
+		edit(&s)
+		return s
+	}
 	found := served(t, plan(t, d, webSpec(), nil)[0])
-	more, other, unknown := webSpec(), webSpec(), *found
-	more.Listeners = append(slices.Clone(more.Listeners), cloud.Listener{Protocol: corev1.ProtocolTCP, Port: 9999, NodePort: 39999})
-	other.Listeners = slices.Clone(other.Listeners)
-	other.Listeners[0].NodePort++
-	lb := found.Raw.(seen).lb
+	inside := served(t, plan(t, d, edit(func(s *cloud.LBSpec) { s.Internal = true }), nil)[0])
+	unknown, lb := *found, found.Raw.(seen).lb
 	lb.Spec = nil
 	unknown.Raw = seen{lb: lb}
 	for _, tt := range []struct {
-		name  string
-		want  cloud.LBSpec
-		found *cloud.Found
-		order cloud.Order
+		name    string
+		want    cloud.LBSpec
+		found   *cloud.Found
+		exposes bool
 	}{
-		{"a port more", more, found, cloud.AddListener},
-		{"another nodePort", other, found, cloud.Change},
-		{"one of which nothing is known", webSpec(), &unknown, cloud.AddListener},
+		{"a new one", webSpec(), nil, true},
+		{"a port more", edit(func(s *cloud.LBSpec) {
+			s.Listeners = append(s.Listeners, cloud.Listener{Protocol: corev1.ProtocolTCP, Port: 9999, NodePort: 39999})
+		}), found, true},
+		{"a family more", edit(func(s *cloud.LBSpec) { s.Families = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} }), found, true},
+		{"another nodePort", edit(func(s *cloud.LBSpec) { s.Listeners[0].NodePort++ }), found, false},
+		{"one of which nothing is known", webSpec(), &unknown, true},
+		{"public from now on", edit(func(*cloud.LBSpec) {}), inside, true},
+		{"internal from now on", edit(func(s *cloud.LBSpec) { s.Internal = true }), found, false},
+		{"moved, with a port more", edit(func(s *cloud.LBSpec) { s.Location, s.Listeners[0].Port = "hel1", 9999 }), found, true},
+		{"moved", edit(func(s *cloud.LBSpec) { s.Location = "hel1" }), found, false},
 	} {
-		if p := plan(t, d, tt.want, tt.found); len(p) != 1 || p[0].Order != tt.order {
-			t.Errorf("%s: %v, of order %v", tt.name, p, p[0].Order)
+		if p := plan(t, d, tt.want, tt.found); len(p) != 1 || p[0].Exposes != tt.exposes {
+			t.Errorf("%s: %v, exposes: %t", tt.name, p, p[0].Exposes)
 		}
 	}
 }
