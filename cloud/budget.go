@@ -163,7 +163,7 @@ func (b *Budget) take(r *http.Request, l Lane) error {
 		refused = &b.login
 	}
 	if wait := refused.Sub(now); wait > 0 {
-		return &Error{Class: Auth, Reason: ReasonAuth, After: wait, Text: "the cloud has not accepted the token: it is tried again once a minute"}
+		return &Error{Class: Auth, Reason: ReasonAuth, After: wait, Text: "the cloud has not accepted the token: it is tried again once a minute", Err: ErrNotAsked}
 	}
 	until := b.limited
 	if l == Failover {
@@ -208,7 +208,7 @@ func (b *Budget) enough(l Lane, keep float64) float64 {
 
 func limited(wait time.Duration, text string) *Error {
 	return &Error{Class: RateLimited, Reason: ReasonRateLimited, After: wait,
-		Text: text}
+		Text: text, Err: ErrNotAsked}
 }
 
 func (b *Budget) refill(now time.Time) {

@@ -43,6 +43,10 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// ErrNotAsked is within the errors of a [Budget] that has let nobody call: it would be the
+// same for all others.
+var ErrNotAsked = errors.New("the cloud was not asked")
+
 // Is is whether err is of a class.
 func Is(err error, c Class) bool { return ClassOf(err) == c }
 

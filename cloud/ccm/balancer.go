@@ -47,14 +47,14 @@ func (b balancer) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.S
 // should, it returns an api.RetryError.
 func (b balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, nodes []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
 	st, err := b.engine.Ensure(ctx, svc, nodes)
-	var why *cloud.Error
+	after := comeAgain(err)
 	switch {
 	case errors.Is(err, cloud.ErrDryRun), errors.Is(err, cloud.ErrElsewhere):
 		return nil, cloudprovider.ImplementedElsewhere // not wrapped: it is compared
 	case st != nil: // what could not be done is an Event; what could be is not to wait
 		return st, b.float(svc)
-	case errors.As(err, &why) && why.After > 0:
-		return nil, api.NewRetryError(err.Error(), jittered(why.After))
+	case after > 0:
+		return nil, api.NewRetryError(err.Error(), after)
 	}
 	return nil, err
 }

@@ -35,12 +35,12 @@ func (h *host) drift(ctx context.Context) error {
 		if st != nil {
 			err = errors.Join(err, h.publish(svc, st))
 		}
-		switch {
-		case err == nil, errors.Is(err, cloud.ErrDryRun), errors.Is(err, cloud.ErrElsewhere):
-		case cloud.Is(err, cloud.RateLimited), cloud.Is(err, cloud.Auth):
-			return err // as it would be for all others
-		default:
-			errs = append(errs, fmt.Errorf("looking at Service %s/%s: %w", svc.Namespace, svc.Name, err))
+		if err == nil || errors.Is(err, cloud.ErrDryRun) || errors.Is(err, cloud.ErrElsewhere) {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("looking at Service %s/%s: %w", svc.Namespace, svc.Name, err))
+		if errors.Is(err, cloud.ErrNotAsked) {
+			break // as it would be for all others
 		}
 	}
 	if err := h.engine.Audit(ctx, all, h.budget.Left()); err != nil {

@@ -1,8 +1,12 @@
 package ccm
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -121,6 +125,85 @@ func TestAnUpdateTakesNothingBack(t *testing.T) {
 		}
 		if got := c.spec(was).Listeners; len(got) != now.listeners {
 			t.Errorf("the cache has %s: listeners %v", now.uid, got)
+		}
+	}
+}
+
+// What the cloud refuses for one Service is that one's: all others are looked at, and what is
+// nobody's. Where nobody may ask, nobody does.
+func TestDriftGoesOn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err   error
+		whole bool
+	}{
+		"the token may not do something": {&cloud.Error{Class: cloud.Auth, Text: "403"}, true},
+		"one thing is limited":           {&cloud.Error{Class: cloud.RateLimited, Text: "429"}, true},
+		"nobody may ask":                 {&cloud.Error{Class: cloud.RateLimited, Text: "resting", Err: cloud.ErrNotAsked}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCached(t, "", "n1")
+				t.Cleanup(c.queue.ShutDown)
+				reported := 0
+				c.engine.Tell = func(_ *corev1.Service, _ bool, reason, _ string) {
+					if reason == cloud.ReasonOrphan {
+						reported++
+					}
+				}
+				const others = 20
+				for i := range others {
+					c.serve(t, fmt.Sprint("other-", i))
+				}
+				bad := c.serve(t, "bad")
+				c.cloud.Add("orphan", cloud.Owner{Cluster: "c1", UID: "gone", Namespace: "shop", Name: "gone"})
+				for _, f := range c.cloud.All() {
+					c.cloud.Edit(f.ID, func(f *cloud.Found, s *cloud.LBSpec) {
+						if s.Targets = nil; f.Owner.UID == bad.UID {
+							s.Listeners = nil
+						}
+					})
+				}
+				time.Sleep(time.Minute) // lists are older
+				c.engine.Live = c.live
+				refused, after := false, 0
+				c.cloud.Fault = func(call string, _ bool) error {
+					switch {
+					case call == "add listener":
+						refused = true
+						return tt.err
+					case call == "add target" && refused:
+						after++
+					}
+					return nil
+				}
+				err := c.drift(t.Context())
+				repaired := 0
+				for _, f := range c.cloud.All() {
+					repaired += len(f.Raw.(cloud.LBSpec).Targets)
+				}
+				if err == nil || tt.whole && repaired != others || !tt.whole && after > 0 || reported != 1 {
+					t.Errorf("drift() = %v; %d of %d repaired, %d tried after it; %d orphans reported", err, repaired, others, after, reported)
+				}
+			})
+		})
+	}
+}
+
+// What is said of when to come again is heeded, whatever else an error is.
+func TestWhenToComeAgain(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want time.Duration
+	}{
+		{errors.New("any"), 0},
+		{&cloud.Error{Class: cloud.Terminal}, 0},
+		{&cloud.Error{Class: cloud.Terminal, After: 2 * time.Minute}, 2 * time.Minute},
+		{&cloud.Error{Class: cloud.Auth}, time.Minute},
+		{&cloud.Error{Class: cloud.Auth, After: 7 * time.Second}, 7 * time.Second},
+		{fmt.Errorf("add listener: %w", &cloud.Error{Class: cloud.Locked, After: time.Second}), time.Second},
+	} {
+		if got := comeAgain(tt.err); got < tt.want || got > tt.want+tt.want/10 {
+			t.Errorf("%#v: in %s, not %s", tt.err, got, tt.want)
 		}
 	}
 }

@@ -148,13 +148,13 @@ func (h *host) next(ctx context.Context) bool {
 	one, cancel := context.WithTimeout(ctx, patience)
 	err := h.serve(one, key)
 	cancel()
-	var why *cloud.Error
+	after := comeAgain(err)
 	switch {
+	case after > 0:
+		h.queue.Forget(key)
+		h.queue.AddAfter(key, after)
 	case err == nil, errors.Is(err, cloud.ErrDryRun), errors.Is(err, cloud.ErrElsewhere), cloud.Is(err, cloud.Terminal):
 		h.queue.Forget(key) // until it is changed
-	case errors.As(err, &why) && why.After > 0:
-		h.queue.Forget(key)
-		h.queue.AddAfter(key, jittered(why.After))
 	default:
 		h.queue.AddRateLimited(key)
 	}
@@ -162,6 +162,19 @@ func (h *host) next(ctx context.Context) bool {
 		h.log.Warn("serving a Service", "service", key, "err", err)
 	}
 	return true
+}
+
+// comeAgain is when to try again what has failed; zero where an error does not say so. What
+// a token may not do, it may later.
+func comeAgain(err error) time.Duration {
+	var why *cloud.Error
+	switch {
+	case errors.As(err, &why) && why.After > 0:
+		return jittered(why.After)
+	case cloud.Is(err, cloud.Auth):
+		return jittered(time.Minute)
+	}
+	return 0
 }
 
 // jittered is a little longer than a time, so that not all come back at once.
