@@ -235,7 +235,7 @@ func (e *Engine) Delete(ctx context.Context, svc *corev1.Service) error {
 	e.complain(svc, err)
 	if err == nil {
 		e.said.forget(svc.UID)
-		e.making.forget(svc.UID)
+		e.Gone(svc)
 	}
 	return err
 }
@@ -248,7 +248,9 @@ func (e *Engine) remove(ctx context.Context, svc *corev1.Service) error {
 	if err != nil {
 		return err
 	}
-	e.book.leave(svc.UID)
+	if !e.dry(asked) {
+		e.book.leave(svc.UID)
+	}
 	look := e.all
 	for round := range rounds {
 		found, err := look(ctx, e.owner(svc))

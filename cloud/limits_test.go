@@ -211,6 +211,17 @@ func TestWhatMayNotBe(t *testing.T) {
 			t.Errorf("Delete() = %v, and there are %v", err, w.All())
 		}
 	})
+	inWorld(t, "nor does it stop an address from moving (O10)", func(t *testing.T, w *cloudtest.World) {
+		svc, _, _ := floating(t, w)
+		svc.Annotations[cloud.Prefix+"dry-run"] = "true"
+		if err := w.Delete(t.Context(), svc); !errors.Is(err, cloud.ErrDryRun) || !w.Floats(svc) || len(w.Addresses()) != 1 {
+			t.Errorf("Delete() = %v; it floats: %t; there are %v", err, w.Floats(svc), w.Addresses())
+		}
+		delete(svc.Annotations, cloud.Prefix+"dry-run")
+		if w.End(t, svc); w.Floats(svc) || len(w.Addresses()) != 0 {
+			t.Errorf("it floats: %t; there are %v", w.Floats(svc), w.Addresses())
+		}
+	})
 	inWorld(t, "what cannot be marked is not retained, and said (O5)", func(t *testing.T, w *cloudtest.World) {
 		w.Lab.Driver.(*cloudtest.Fake).Can.Retains = false
 		svc := cloudtest.Service("web", "uid-web", 80)
