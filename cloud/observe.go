@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -19,21 +20,37 @@ const fresh = 10 * time.Second
 
 // A snapshot is the last list of all that is the cluster's.
 type snapshot struct {
-	mu  sync.Mutex
-	at  time.Time // when it was asked for
-	all map[types.UID][]Found
+	mu     sync.Mutex // never held during a call
+	at     time.Time  // when it was asked for
+	all    map[types.UID][]Found
+	asking chan struct{}         // closed when who asks has an answer; nil while nobody asks
+	newer  map[types.UID][]Found // what was shown meanwhile
 }
 
 // list returns all that is the cluster's, asked for within the time that is given, and
 // when that was. Those who ask at once ask once.
 func (s *snapshot) list(ctx context.Context, d Driver, cluster string, within time.Duration) (map[types.UID][]Found, time.Time, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all != nil && time.Since(s.at) < within {
-		return s.all, s.at, nil
+	for {
+		all, at, asking := s.begin(within)
+		if all != nil {
+			return all, at, nil
+		}
+		if asking == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, time.Time{}, context.Cause(ctx)
+		case <-asking:
+		}
 	}
 	at := time.Now()
 	found, err := d.List(ctx, cluster)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.asking)
+	newer := s.newer
+	s.asking, s.newer = nil, nil
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -41,25 +58,47 @@ func (s *snapshot) list(ctx context.Context, d Driver, cluster string, within ti
 	for _, f := range found {
 		all[f.Owner.UID] = append(all[f.Owner.UID], f)
 	}
+	for uid, f := range newer {
+		set(all, uid, f)
+	}
 	s.all, s.at = all, at
 	return all, at, nil
+}
+
+// begin returns what was asked for within a time, or what to wait for while others ask. It
+// returns neither to who is to ask.
+func (s *snapshot) begin(within time.Duration) (all map[types.UID][]Found, at time.Time, asking chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all != nil && time.Since(s.at) < within {
+		return s.all, s.at, nil
+	}
+	if s.asking == nil {
+		s.asking, s.newer = make(chan struct{}), map[types.UID][]Found{}
+		return nil, time.Time{}, nil
+	}
+	return nil, time.Time{}, s.asking
 }
 
 // put notes what the cloud has shown of one Service.
 func (s *snapshot) put(o Owner, found []Found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asking != nil {
+		s.newer[o.UID] = found
+	}
 	if s.all == nil {
 		return
 	}
-	all := make(map[types.UID][]Found, len(s.all)) // others may be reading it
-	for uid, f := range s.all {
-		all[uid] = f
-	}
-	if all[o.UID] = found; len(found) == 0 {
-		delete(all, o.UID)
-	}
+	all := maps.Clone(s.all) // others may be reading it
+	set(all, o.UID, found)
 	s.all = all
+}
+
+func set(all map[types.UID][]Found, uid types.UID, found []Found) {
+	if all[uid] = found; len(found) == 0 {
+		delete(all, uid)
+	}
 }
 
 // observe returns the load balancer that is a Service's or is to be; nil for none.
