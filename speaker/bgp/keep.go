@@ -93,13 +93,13 @@ func (k *keeping) meet(ctx context.Context, o open) error {
 
 // rise tells the router all that it is to know.
 func (k *keeping) rise() error {
+	k.listen() // from now on it may know what an order takes back
 	if err := k.core.rise(k.relay.life, k.release); err != nil {
 		return cmp.Or(context.Cause(k.relay.life), err)
 	}
 	k.came, k.restarted, k.rose = true, false, time.Now()
 	k.edit(func(st *speaker.SessionState) { st.V4, st.V6 = k.tells(ipv4), k.tells(ipv6) })
 	k.edit(func(st *speaker.SessionState) { st.Local = k.local })
-	k.listen()
 	k.become("established", nil)
 	if !k.complain() {
 		k.log.Info("a BGP session is up", "router", k.show().Addr, "asn", k.theirs.asn, "routes", len(k.core.told))
