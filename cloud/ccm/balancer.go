@@ -64,7 +64,10 @@ func (b balancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.
 func (b balancer) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Service, nodes []*corev1.Node) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // the caller gives none that ends
 	defer cancel()
-	err := b.engine.Update(ctx, b.latest(svc), nodes)
+	if svc = b.latest(svc); !wanted(svc) {
+		return nil // somebody else is about to take it away
+	}
+	err := b.engine.Update(ctx, svc, nodes)
 	if errors.Is(err, cloud.ErrDryRun) || errors.Is(err, cloud.ErrElsewhere) || cloud.Is(err, cloud.Unsafe) || cloud.Is(err, cloud.NotFound) {
 		return nil
 	}
