@@ -79,6 +79,7 @@ type Budget struct {
 	login    time.Time   // what a token is had for was not accepted: one login a minute
 	ended    string      // the last token that was not accepted where tokens end, and others follow
 	endedAt  time.Time   // when it was so first
+	renewed  time.Time   // when a token was had last
 	dry      [lanes]bool // they wait until there is enough
 }
 
@@ -231,8 +232,14 @@ func (b *Budget) heed(r *http.Request, resp *http.Response) {
 		return
 	}
 	b.limited, b.failover = time.Time{}, time.Time{}
-	if !isLogin(r) || resp.StatusCode < http.StatusBadRequest { // a login that fails shows nothing of the token
+	switch {
+	case !isLogin(r):
 		b.refused, b.login = time.Time{}, time.Time{}
+	case resp.StatusCode < http.StatusBadRequest: // one that fails shows nothing of the token
+		b.login, b.renewed = time.Time{}, now
+		if !b.refused.IsZero() {
+			b.refused = now // one call finds out whether the new one is good
+		}
 	}
 	if left, err := strconv.Atoi(resp.Header.Get("RateLimit-Remaining")); err == nil { // of all that use the project
 		b.left = min(b.left, float64(left))
@@ -240,7 +247,7 @@ func (b *Budget) heed(r *http.Request, resp *http.Response) {
 }
 
 // unauthorized has nobody call with a token that is not accepted. One that may have ended
-// is given the time to be renewed.
+// is given the time to be renewed, unless it just was.
 func (b *Budget) unauthorized(r *http.Request, now time.Time) {
 	if isLogin(r) {
 		b.login = now.Add(pauseAuth)
@@ -248,7 +255,7 @@ func (b *Budget) unauthorized(r *http.Request, now time.Time) {
 		if token != b.ended {
 			b.ended, b.endedAt = token, now
 		}
-		if now.Sub(b.endedAt) < pauseRenewal {
+		if now.Sub(b.endedAt) < pauseRenewal && now.Sub(b.renewed) >= pauseAuth {
 			return
 		}
 	}

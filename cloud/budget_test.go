@@ -55,6 +55,7 @@ func call(t *testing.T, b *cloud.Budget, l cloud.Lane) error {
 // last token.
 type keystone struct {
 	login         int
+	vain          bool   // no token is good
 	token         string // that is good
 	mine          string // that the client has
 	logins, calls int
@@ -70,7 +71,7 @@ func (k *keystone) RoundTrip(r *http.Request) (*http.Response, error) {
 			k.mine = k.token
 		}
 	default:
-		if k.calls++; r.Header.Get("X-Auth-Token") != k.token {
+		if k.calls++; k.vain || r.Header.Get("X-Auth-Token") != k.token {
 			code = http.StatusUnauthorized
 		}
 	}
@@ -237,6 +238,26 @@ func TestBudget(t *testing.T) {
 			k.token = "another"
 			if err := k.call(t, b); err != nil {
 				t.Errorf("an hour later: %v", err)
+			}
+		})
+	})
+	t.Run("nor is one tried oftener that is renewed in vain (A4)", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			k := &keystone{login: http.StatusCreated, vain: true}
+			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, k, nil)
+			for range 300 {
+				_ = k.call(t, b)
+				time.Sleep(time.Second)
+			}
+			if k.logins != 5 || k.calls != 10 {
+				t.Errorf("%d logins and %d calls in five minutes", k.logins, k.calls)
+			}
+			k.vain = false
+			time.Sleep(time.Minute)
+			for range 2 {
+				if err := k.call(t, b); err != nil {
+					t.Errorf("with a good token: %v", err)
+				}
 			}
 		})
 	})
