@@ -26,7 +26,9 @@ func (p Plan) String() string {
 // It keeps those apart that make something, so that limits are not passed by two that
 // look at once.
 type making struct {
-	sync.Mutex
+	sync.Mutex // held from a look at what there is until what is made is noted
+
+	mu sync.Mutex          // guards of, and is held over no call
 	of map[types.UID]int64 // thousandths
 }
 
@@ -124,7 +126,7 @@ func (e *Engine) within(ctx context.Context, o Owner, f *Found, plan Plan) error
 		return &Error{Class: Quota, Reason: ReasonLimit, After: 5 * time.Minute, Text: fmt.Sprintf("what there is costs %s a month, this adds %s, and limits.maxMonthlyCost is %.2f", Money{milli, more.Currency}, more, most)}
 	}
 	if f == nil {
-		e.making.of[o.UID] = more.Milli
+		e.making.note(o.UID, more.Milli)
 	}
 	return nil
 }
@@ -132,9 +134,8 @@ func (e *Engine) within(ctx context.Context, o Owner, f *Found, plan Plan) error
 // sum is how many load balancers there are and what all costs, with what is being made
 // for others. What is in the list by now is not being made any more.
 func (m *making) sum(all map[types.UID][]Found, me types.UID) (count int, milli int64) {
-	if m.of == nil {
-		m.of = map[types.UID]int64{}
-	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	maps.DeleteFunc(m.of, func(uid types.UID, _ int64) bool { return uid == me || len(all[uid]) > 0 })
 	for _, found := range all {
 		for _, f := range found {
@@ -149,10 +150,20 @@ func (m *making) sum(all map[types.UID][]Found, me types.UID) (count int, milli 
 	return count, milli
 }
 
-// forget takes back what was not made after all.
+// note says what is being made for a Service costs.
+func (m *making) note(uid types.UID, milli int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.of == nil {
+		m.of = map[types.UID]int64{}
+	}
+	m.of[uid] = milli
+}
+
+// forget takes back what was not made after all, or is in lists by now.
 func (m *making) forget(uid types.UID) {
-	m.Lock()
-	defer m.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	delete(m.of, uid)
 }
 
@@ -174,12 +185,12 @@ func (e *Engine) apply(ctx context.Context, plan Plan, until time.Time) (accepte
 
 // applyTo is apply for what has targets. One that the cloud refuses holds up no other
 // step; serves is whether there is one already that is wanted: without, none is taken
-// away.
+// away, and nothing is done of what comes after that.
 func (e *Engine) applyTo(ctx context.Context, plan Plan, until time.Time, serves bool) (accepted int, err error) {
 	var refused []error
 	for i, s := range plan {
 		if s.Order == RemoveTarget && !serves && len(refused) > 0 {
-			continue
+			break
 		}
 		taken, err := e.do(ctx, s, until)
 		if taken {

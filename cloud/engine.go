@@ -321,7 +321,7 @@ func (e *Engine) nothing(ctx context.Context, svc *corev1.Service) error {
 // left is an error if what was looked up is a Service's, or cannot be told.
 func left(o Owner, f Found, err error) error {
 	switch {
-	case err != nil && (Is(err, NotFound) || Is(err, Conflict)): // several of that name are not made here
+	case Is(err, NotFound), Is(err, Conflict), Is(err, Terminal): // nothing is made here of a name that is another's too, or that the cloud refuses
 		return nil
 	case err == nil && f.Owner.Same(o):
 		return &Error{Class: Retryable, After: ComeAgain, Text: fmt.Sprintf("the cloud lists nothing of Service %s, and has %s %s (%s): it is asked again", o.Key(), f.Kind, f.Name, f.ID)}

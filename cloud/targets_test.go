@@ -120,7 +120,7 @@ func TestTargetsAreAskedForOnce(t *testing.T) {
 }
 
 // One target that the cloud refuses holds up no other; but while none that is wanted
-// serves, none is taken away (T1). Adds are refused one after the other, as marked by x.
+// serves, none is taken away (T1), nor is anything done that comes after. Adds are refused one after the other, as marked by x.
 func TestTargetsThatAreRefused(t *testing.T) {
 	for _, tt := range []struct{ before, after, answers, want string }{
 		{"1 2", "2 3 4", "x ", "2 4"},
@@ -132,8 +132,9 @@ func TestTargetsThatAreRefused(t *testing.T) {
 		t.Run(fmt.Sprintf("%s to %s, %q", tt.before, tt.after, tt.answers), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := cloudtest.NewWorld(cloudtest.FakeLab(t))
-				svc := cloudtest.Service("web", "uid-web", 80)
+				svc := cloudtest.Service("web", "uid-web", 80, 443)
 				w.Serve(t, svc, nodes(tt.before))
+				svc.Spec.Ports = svc.Spec.Ports[:1]
 				asked := -1
 				w.Fault(func(call string, after bool) error {
 					if call != "add target" || after {
@@ -146,6 +147,10 @@ func TestTargetsThatAreRefused(t *testing.T) {
 				})
 				if _, err := w.Ensure(t.Context(), svc, nodes(tt.after)); !cloud.Is(err, cloud.Terminal) || targets(w) != tt.want {
 					t.Errorf("targets are %s, not %s: Ensure() = %v", targets(w), tt.want, err)
+				}
+				ports := len(w.All()[0].Raw.(cloud.LBSpec).Listeners)
+				if stays := tt.want == tt.before; stays != (ports == 2) {
+					t.Errorf("there are %d listeners", ports)
 				}
 			})
 		})

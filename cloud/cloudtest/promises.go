@@ -292,6 +292,8 @@ func (w *World) deletedByHand(t *testing.T) {
 	if _, exists, err := w.Exists(t.Context(), svc); exists || err != nil {
 		t.Errorf("Exists() = %t, %v", exists, err)
 	}
+	svc.Annotations[cloud.Prefix+"name"] = strings.Repeat("x", 300) // which is no name anywhere
+	w.End(t, svc)
 }
 
 // One after the other, each read of a sync shows nothing, and then each of a deletion; of
