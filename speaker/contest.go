@@ -32,7 +32,7 @@ func newTarget(addr netip.Addr, services []*snapshot.Service) target {
 		switch {
 		case svc.Local:
 			t.local = append(t.local, svc)
-		case steer.CanUse(svc, ""):
+		case steer.CanUse(svc, "", addr):
 			t.any = true
 		}
 	}
@@ -41,7 +41,7 @@ func newTarget(addr netip.Addr, services []*snapshot.Service) target {
 
 // reaches is whether some Service on t has an endpoint within reach of node.
 func (t target) reaches(node string) bool {
-	return t.any || slices.ContainsFunc(t.local, func(svc *snapshot.Service) bool { return steer.CanUse(svc, node) })
+	return t.any || slices.ContainsFunc(t.local, func(svc *snapshot.Service) bool { return steer.CanUse(svc, node, t.addr) })
 }
 
 // best returns those of cs that can serve every Service on the address or, if
@@ -53,7 +53,7 @@ func (t target) best(cs []*candidate) []*candidate {
 	}
 	all := slices.DeleteFunc(slices.Clone(cs), func(c *candidate) bool {
 		return slices.ContainsFunc(t.local, func(svc *snapshot.Service) bool {
-			return len(svc.Endpoints) > 0 && !steer.CanUse(svc, c.node.Name)
+			return len(svc.Endpoints) > 0 && !steer.CanUse(svc, c.node.Name, t.addr)
 		})
 	})
 	if len(all) > 0 {

@@ -48,7 +48,7 @@ func (o obstacle) words(p *routePlan, pool *config.Pool, t target, peer string) 
 		if len(t.local) > 0 {
 			return "no endpoint on it is usable, and externalTrafficPolicy is Local"
 		}
-		return "no endpoint of the Service is usable"
+		return "no endpoint of the Service in the address's family is usable"
 	case outdone:
 		return "other nodes can serve all the Services that share the address"
 	case relievedNode:

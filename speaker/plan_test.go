@@ -58,16 +58,19 @@ func announcers(s snapshot.Snapshot, unready ...netip.Addr) []string {
 }
 
 // An IPv6 address is elected like any other, of the nodes that have its subnet:
-// a global or unique local one, and no /128, which says nothing of the segment.
+// a global or unique local one, and no /128, which says nothing of the segment. It is
+// of no use where only IPv4 has an endpoint, as for a moment when Endpoints come.
 func TestPlanOfBothFamilies(t *testing.T) {
-	tests := []struct{ prefix, addr, link string }{
-		{"2001:db8::%d/64", "2001:db8::f0", "eth1"},
-		{"fd50::%d/64", "fd50::f0", "eth1"},
-		{"fd50::%d/64", "fd51::f0", ""},
-		{"fd50::%d/128", "fd50::f0", ""},
+	tests := []struct{ prefix, addr, endpoint, link string }{
+		{"2001:db8::%d/64", "2001:db8::f0", "fd10::1", "eth1"},
+		{"fd50::%d/64", "fd50::f0", "fd10::1", "eth1"},
+		{"fd50::%d/64", "fd51::f0", "fd10::1", ""},
+		{"fd50::%d/128", "fd50::f0", "fd10::1", ""},
+		{"fd50::%d/64", "fd50::f0", "10.0.0.9", ""},
 	}
 	for _, tt := range tests {
 		s := lan()
+		s.Services[0].Endpoints = append(s.Services[0].Endpoints, snapshot.Endpoint{Addr: ip(tt.endpoint), Node: "n1", Ready: true})
 		s.Config.Pools[0].Ranges = append(s.Config.Pools[0].Ranges, ipam.Range{First: ip(tt.addr), Last: ip(tt.addr)})
 		s.Services[0].Ingress = append(s.Services[0].Ingress, snapshot.Ingress{Addr: ip(tt.addr), Mode: "Proxy"})
 		for i := range s.Speakers {

@@ -106,6 +106,9 @@ func TestPlanRoutes(t *testing.T) {
 		{"not an excluded node", func(s *snapshot.Snapshot) { nodeOf(s, "n1").Excluded = "a label" }, by("n2", "n3")},
 		{"not a node whose speaker is dead", func(s *snapshot.Snapshot) { s.Speakers = speakersWithout(s, "n1") }, by("n2", "n3")},
 		{"nobody without an endpoint", func(s *snapshot.Snapshot) { s.Services[0].Endpoints = nil }, nil},
+		{"nor with those of the other family", func(s *snapshot.Snapshot) {
+			s.Services[0].Endpoints = []snapshot.Endpoint{{Addr: ip("fd10::1"), Node: "n1", Ready: true}}
+		}, nil},
 		{"with policy Local who has one", func(s *snapshot.Snapshot) {
 			s.Services[0].Local, s.Services[0].Endpoints = true, s.Services[0].Endpoints[1:]
 		}, by("n2", "n3")},

@@ -56,7 +56,7 @@ func TestExplainRoutes(t *testing.T) {
 		{"an excluded node", func(s *snapshot.Snapshot) { nodeOf(s, "n1").Excluded = "a label" }, without("it is excluded: a label")},
 		{"a node without a speaker", func(s *snapshot.Snapshot) { s.Speakers = speakersWithout(s, "n1") }, without("no speaker of it is alive")},
 		{"a node that cannot steer", func(s *snapshot.Snapshot) { speakerOf(s, "n1").DataPath = "" }, without("its kernel has neither IPVS nor nftables")},
-		{"no endpoint", func(s *snapshot.Snapshot) { s.Services[0].Endpoints = nil }, nobody("no endpoint of the Service is usable")},
+		{"no endpoint", func(s *snapshot.Snapshot) { s.Services[0].Endpoints = nil }, nobody("no endpoint of the Service in the address's family is usable")},
 		{"none here, with policy Local", func(s *snapshot.Snapshot) {
 			s.Services[0].Local, s.Services[0].Endpoints = true, s.Services[0].Endpoints[1:]
 		}, without("no endpoint on it is usable, and externalTrafficPolicy is Local")},
@@ -153,6 +153,7 @@ func TestTellingsAreThePlan(t *testing.T) {
 func TestKnownAddresses(t *testing.T) {
 	s := heard()
 	s.Config.Pools[0].Ranges = append(s.Config.Pools[0].Ranges, ipam.Range{First: ip("2001:db8::"), Last: ip("2001:db8::f")})
+	s.Services[0].Endpoints = append(s.Services[0].Endpoints, snapshot.Endpoint{Addr: ip("fd10::1"), Node: "n1", Ready: true})
 	for i, addr := range []string{"192.0.2.241", "192.0.2.243", "2001:db8::1"} {
 		other := s.Services[0]
 		other.Key, other.Ingress = string(rune('b'+i)), []snapshot.Ingress{{Addr: ip(addr)}}

@@ -113,10 +113,10 @@ func (r rows) mourn(targets []target) []target {
 	return targets
 }
 
-// CanUse is whether [Usable] returns any.
-func CanUse(svc *snapshot.Service, node string) bool {
+// CanUse is whether [Usable] returns any that can serve addr: one of its family.
+func CanUse(svc *snapshot.Service, node string, addr netip.Addr) bool {
 	return slices.ContainsFunc(svc.Endpoints, func(ep snapshot.Endpoint) bool {
-		return (ep.Ready || ep.Draining) && (!svc.Local || ep.Node == node || ep.Node == "")
+		return (ep.Ready || ep.Draining) && ep.Addr.Is4() == addr.Is4() && (!svc.Local || ep.Node == node || ep.Node == "")
 	})
 }
 
