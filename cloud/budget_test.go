@@ -110,6 +110,15 @@ func (k *keystone) call(t *testing.T, b *cloud.Budget) error {
 	return send(http.MethodGet, "/v2.0/things", k.mine)
 }
 
+// eachSecond calls so often, whatever the answers are.
+func (k *keystone) eachSecond(t *testing.T, b *cloud.Budget, times int) {
+	t.Helper()
+	for range times {
+		_ = k.call(t, b)
+		time.Sleep(time.Second)
+	}
+}
+
 // An API that says in its answer what it was sent tells nobody else (A5).
 func TestSecretsAreNotRepeated(t *testing.T) {
 	for header, value := range map[string]string{"Authorization": "Bearer s3cr3t-token", "X-Auth-Token": "s3cr3t-token"} {
@@ -220,10 +229,7 @@ func TestBudget(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k := &keystone{login: http.StatusUnauthorized}
 			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, k, nil)
-			for range 300 {
-				_ = k.call(t, b)
-				time.Sleep(time.Second)
-			}
+			k.eachSecond(t, b, 300)
 			if k.logins != 5 || k.calls != 5 {
 				t.Errorf("%d logins and %d calls in five minutes", k.logins, k.calls)
 			}
@@ -245,10 +251,7 @@ func TestBudget(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k := &keystone{login: http.StatusCreated, vain: true}
 			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, k, nil)
-			for range 300 {
-				_ = k.call(t, b)
-				time.Sleep(time.Second)
-			}
+			k.eachSecond(t, b, 300)
 			if k.logins != 5 || k.calls != 10 {
 				t.Errorf("%d logins and %d calls in five minutes", k.logins, k.calls)
 			}
@@ -265,10 +268,7 @@ func TestBudget(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k := &keystone{login: http.StatusServiceUnavailable}
 			b := cloud.NewBudget(cloud.BudgetConfig{RequestsPerHour: 3600}, k, nil)
-			for range 600 {
-				_ = k.call(t, b)
-				time.Sleep(time.Second)
-			}
+			k.eachSecond(t, b, 600)
 			if k.calls > 21 {
 				t.Errorf("%d calls in ten minutes", k.calls)
 			}
