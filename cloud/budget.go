@@ -77,7 +77,7 @@ type Budget struct {
 	failover time.Time   // nobody at all
 	refused  time.Time   // the token was not accepted: one call a minute
 	login    time.Time   // what a token is had for was not accepted: one login a minute
-	ended    string      // the last token that was not accepted where tokens end, and others follow
+	ended    string      // the last token that was not accepted where tokens end, and others follow; none since has been
 	endedAt  time.Time   // when it was so first
 	renewed  time.Time   // when a token was had last
 	dry      [lanes]bool // they wait until there is enough
@@ -234,7 +234,9 @@ func (b *Budget) heed(r *http.Request, resp *http.Response) {
 	b.limited, b.failover = time.Time{}, time.Time{}
 	switch {
 	case !isLogin(r):
-		b.refused, b.login = time.Time{}, time.Time{}
+		if b.refused, b.login = (time.Time{}), (time.Time{}); resp.StatusCode < http.StatusBadRequest {
+			b.ended = ""
+		}
 	case resp.StatusCode < http.StatusBadRequest: // one that fails shows nothing of the token
 		b.login, b.renewed = time.Time{}, now
 		if !b.refused.IsZero() {
@@ -247,15 +249,17 @@ func (b *Budget) heed(r *http.Request, resp *http.Response) {
 }
 
 // unauthorized has nobody call with a token that is not accepted. One that may have ended
-// is given the time to be renewed, unless it just was.
+// is given the time to be renewed, unless the one before was just now, and in vain.
 func (b *Budget) unauthorized(r *http.Request, now time.Time) {
 	if isLogin(r) {
 		b.login = now.Add(pauseAuth)
 	} else if token := r.Header.Get(tokenHeader); token != "" {
+		vain := false
 		if token != b.ended {
+			vain = b.ended != "" && !b.renewed.Before(b.endedAt) && now.Sub(b.renewed) < pauseAuth
 			b.ended, b.endedAt = token, now
 		}
-		if now.Sub(b.endedAt) < pauseRenewal && now.Sub(b.renewed) >= pauseAuth {
+		if !vain && now.Sub(b.endedAt) < pauseRenewal {
 			return
 		}
 	}
