@@ -98,10 +98,12 @@ func (k *keeping) rise() error {
 		return cmp.Or(context.Cause(k.relay.life), err)
 	}
 	k.came, k.restarted, k.rose = true, false, time.Now()
-	k.edit(func(st *speaker.SessionState) { st.V4, st.V6 = k.tells(ipv4), k.tells(ipv6) })
-	k.edit(func(st *speaker.SessionState) { st.Local = k.local })
-	k.become("established", nil)
-	if !k.complain() {
+	lacks := k.lacks()
+	k.edit(func(st *speaker.SessionState) {
+		st.V4, st.V6, st.Local = k.tells(ipv4), k.tells(ipv6), k.local
+		st.State, st.Since, st.Up, st.Err = "established", k.rose, true, lacks
+	})
+	if lacks == "" {
 		k.log.Info("a BGP session is up", "router", k.show().Addr, "asn", k.theirs.asn, "routes", len(k.core.told))
 	}
 	return nil
@@ -140,24 +142,23 @@ func (k *keeping) tell(ctx context.Context, last step) error {
 	k.edit(func(st *speaker.SessionState) { st.Sent = len(k.core.told) })
 	if !slices.Equal(unsaid, k.unsaid) {
 		k.unsaid = unsaid
-		k.complain()
+		if k.came {
+			lacks := k.lacks()
+			k.edit(func(st *speaker.SessionState) { st.Err = lacks })
+		}
 	}
 	return err
 }
 
-// complain has the state say what of the wanted routes a router that is there is not
-// told, and returns whether there is any.
-func (k *keeping) complain() bool {
-	if !k.came {
-		return false
+// lacks says, and logs, what of the wanted routes a router that is there is not told;
+// "" for none.
+func (k *keeping) lacks() string {
+	err := errors.Join(missing(families(k.want), k.hops, k.theirs), tooLong(k.unsaid))
+	if err == nil {
+		return ""
 	}
-	text := ""
-	if err := errors.Join(missing(families(k.want), k.hops, k.theirs), tooLong(k.unsaid)); err != nil {
-		text = err.Error()
-		k.log.Warn("a BGP session is up, in part", "router", k.show().Addr, "err", text)
-	}
-	k.edit(func(st *speaker.SessionState) { st.Err = text })
-	return text != ""
+	k.log.Warn("a BGP session is up, in part", "router", k.show().Addr, "err", err)
+	return err.Error()
 }
 
 // ending is whether there is no use in telling more: the connection is about to
@@ -166,17 +167,14 @@ func (k *keeping) ending(ctx context.Context) bool {
 	return ctx.Err() != nil || k.relay.life.Err() != nil || len(k.down) > 0
 }
 
-// become notes a state.
+// become notes a state in which the session is not up, and why if that is not known yet.
 func (s *session) become(state string, err error) {
 	s.edit(func(st *speaker.SessionState) {
 		if st.State != state {
 			st.State, st.Since = state, time.Now()
 		}
-		if up := state == "established"; up || err != nil {
-			st.Up, st.Err = up, ""
-		}
 		if err != nil {
-			st.Err = err.Error()
+			st.Up, st.Err = false, err.Error()
 		}
 	})
 }
