@@ -55,7 +55,7 @@ func (k *keeping) see(ctx context.Context, e event) error {
 	switch e.kind {
 	case opening:
 		if k.hops == nil { // a router may be faster than our own GoBGP
-			k.become("opensent", nil)
+			k.become("opensent")
 		}
 	case opened:
 		if err := k.meet(ctx, e.open); err != nil {
@@ -87,7 +87,7 @@ func (k *keeping) meet(ctx context.Context, o open) error {
 	}
 	k.theirs, k.hops = o, chooseHops(k.local, addrs, o)
 	k.edit(func(st *speaker.SessionState) { st.PeerASN, st.RouterID = o.asn, o.id })
-	k.become("openconfirm", nil)
+	k.become("openconfirm")
 	return k.tell(ctx, step{})
 }
 
@@ -167,14 +167,11 @@ func (k *keeping) ending(ctx context.Context) bool {
 	return ctx.Err() != nil || k.relay.life.Err() != nil || len(k.down) > 0
 }
 
-// become notes a state in which the session is not up, and why if that is not known yet.
-func (s *session) become(state string, err error) {
+// become notes a state on the way up.
+func (s *session) become(state string) {
 	s.edit(func(st *speaker.SessionState) {
 		if st.State != state {
 			st.State, st.Since = state, time.Now()
-		}
-		if err != nil {
-			st.Up, st.Err = false, err.Error()
 		}
 	})
 }
@@ -216,9 +213,8 @@ func (s *session) report(ctx context.Context, came bool, err error) {
 		err = context.Cause(ctx)
 	}
 	before := s.show()
-	s.become("idle", err)
 	s.edit(func(st *speaker.SessionState) {
-		st.Sent, st.Since = 0, time.Now()
+		st.State, st.Since, st.Up, st.Err, st.Sent = "idle", time.Now(), false, err.Error(), 0
 		if came {
 			st.Flaps++
 		}

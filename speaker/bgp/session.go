@@ -258,7 +258,7 @@ type dialled struct {
 
 // reach dials the router, and takes orders meanwhile.
 func (s *session) reach(ctx context.Context) (*net.TCPConn, error) {
-	s.become("connect", nil)
+	s.become("connect")
 	dialing, cancel := context.WithCancel(ctx)
 	defer cancel()
 	result := make(chan dialled, 1)
