@@ -96,13 +96,17 @@ func Listens(path string) bool {
 	return true
 }
 
+// Long is after how long a wait is in vain, and a fault. What takes longest, a start of
+// FRR, takes two seconds, and ten times that on a machine that does other things as well.
+const Long = time.Minute
+
 // Await waits until something is so.
 func Await(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(Long); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if so() {
 			return
 		}
 	}
-	t.Fatalf("waited 20 s in vain for %s", what)
+	t.Fatalf("waited %s in vain for %s", Long, what)
 }

@@ -18,7 +18,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -231,16 +230,13 @@ func Cable(t testing.TB, a, b End) {
 }
 
 // awaitCarrier waits until the kernel has noticed that the other end is up.
-// It does so a little later (net/core/link_watch.c), and drops until then.
+// It does so a little later (net/core/link_watch.c), and drops until then: later
+// by seconds while namespaces end, for which it holds the lock that this takes.
 func (n *Namespace) awaitCarrier(t testing.TB, name string) {
 	t.Helper()
-	for range 500 {
-		if n.link(t, name).Attrs().OperState == netlink.OperUp {
-			return
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	t.Fatalf("%s: link %s does not come up", n.Name, name)
+	Await(t, n.Name+": link "+name+" to come up", func() bool {
+		return n.link(t, name).Attrs().OperState == netlink.OperUp
+	})
 }
 
 // Bridge makes a bridge in n out of links that are there already, with

@@ -89,13 +89,12 @@ func flap(t *testing.T, s *Speaker, p *puppet, times int, others func(i int) []s
 func awaitLoad(t testing.TB, before load) {
 	t.Helper()
 	var now load
-	for range 100 {
+	for end := time.Now().Add(nettest.Long); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		now = loadNow(t)
 		if now.goroutines <= before.goroutines && now.files <= before.files && now.heap < before.heap+4<<20 {
 			t.Logf("%+v, before %+v", now, before)
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	buf := make([]byte, 1<<16)
 	t.Errorf("%+v, before %+v:\n%s", now, before, buf[:runtime.Stack(buf, true)])

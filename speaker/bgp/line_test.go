@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -34,7 +35,7 @@ func newLine(t testing.TB, w speaker.Session) *line {
 			}
 		}
 	})
-	send(t, router, openMessage(65001, 9, ip("192.0.2.1"), capV4, capV6), newMessage(typeKeepalive))
+	send(t, router, openMessage(65001, 90, ip("192.0.2.1"), capV4, capV6), newMessage(typeKeepalive))
 	for _, kind := range []byte{typeOpen, typeKeepalive} {
 		if m := next(t, core); m.kind() != kind {
 			t.Fatalf("GoBGP gets type %d, want %d", m.kind(), kind)
@@ -75,7 +76,7 @@ func send(t testing.TB, c net.Conn, messages ...message) {
 // next returns the next message.
 func next(t testing.TB, c net.Conn) message {
 	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(nettest.Long))
 	m, err := readMessage(c, make([]byte, maxMessage))
 	if err != nil {
 		t.Fatal(err)

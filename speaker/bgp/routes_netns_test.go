@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
 
@@ -80,7 +81,7 @@ func plain(routes map[netip.Prefix]heard, w speaker.Session) map[netip.Prefix]he
 func awaitRoutes(t testing.TB, j judge, w speaker.Session, want map[netip.Prefix]heard) {
 	t.Helper()
 	var got map[netip.Prefix]heard
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * ms) {
+	for end := time.Now().Add(nettest.Long); time.Now().Before(end); time.Sleep(20 * ms) {
 		if got = plain(j.routes(t), w); cmp.Equal(got, want, cmp.AllowUnexported(heard{}), cmp.Comparer(samePrefix)) {
 			return
 		}
