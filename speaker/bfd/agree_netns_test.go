@@ -4,6 +4,7 @@ package bfd
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -43,11 +44,13 @@ func lay(t *testing.T) *network {
 	return n
 }
 
-// cut ends the passing of frames, and returns when.
-func (n *network) cut(t *testing.T) time.Time {
+// cut ends the passing of frames, and returns between when and when: the kernel may
+// take a while to say that it has.
+func (n *network) cut(t *testing.T) (from, to time.Time) {
 	t.Helper()
+	from = time.Now()
 	n.wire.Down(t, "br0")
-	return time.Now()
+	return from, time.Now()
 }
 
 // run runs a Server in a namespace until the test ends.
@@ -82,11 +85,16 @@ type match struct {
 	neighbor bool // or else the host behind it
 }
 
+// patient is how many packets of a session have to fail to come. The tests that wait
+// for timers to be agreed on are many at a time, on a machine that may be busy: a
+// referee that gets no CPU for two seconds is no failure of ours.
+const patient = 20
+
 func matches() []match {
 	one := func(name, their, our string, neighbor bool) match {
 		m := match{name: name, neighbor: neighbor}
-		m.ours = Peer{Addr: ip(their), MinTx: 100 * ms, MinRx: 100 * ms, Multiplier: 3}
-		m.theirs = refereePeer{addr: ip(our), local: ip(their).WithZone(""), interval: 100 * ms, multiplier: 3}
+		m.ours = Peer{Addr: ip(their), MinTx: 100 * ms, MinRx: 100 * ms, Multiplier: patient}
+		m.theirs = refereePeer{addr: ip(our), local: ip(their).WithZone(""), interval: 100 * ms, multiplier: patient}
 		if !neighbor {
 			m.ours.Multihop, m.ours.Local, m.theirs.multihop = true, ip(our), true
 		}
@@ -145,15 +153,15 @@ func few(m match) bool { return m.name == "IPv4" || m.name == "IPv6 multihop" }
 func TestARefereeSeesWhatWeSee(t *testing.T) {
 	refereed(t, all, func(t *testing.T, _ *network, m match, s *Server, r referee) {
 		ours, theirs := s.Sessions()[m.ours.Addr], r.views(t)[m.theirs.addr]
-		if ours.Tx != 100*ms || ours.Detection != 300*ms || theirs.tx != 100*ms || theirs.detection != 300*ms {
+		if ours.Tx != 100*ms || ours.Detection != patient*100*ms || theirs.tx != 100*ms || theirs.detection != patient*100*ms {
 			t.Errorf("we are %+v\nit sees %+v", ours, theirs)
 		}
 		if !theirs.detailed {
 			return
 		}
 		want := view{
-			state: "up", tx: 100 * ms, detection: 300 * ms, my: ours.RemoteDiscriminator, your: ours.Discriminator,
-			diag: "ok", remoteDiag: "ok", theirTx: 100 * ms, theirRx: 100 * ms, theirMultiplier: 3, detailed: true,
+			state: "up", tx: 100 * ms, detection: patient * 100 * ms, my: ours.RemoteDiscriminator, your: ours.Discriminator,
+			diag: "ok", remoteDiag: "ok", theirTx: 100 * ms, theirRx: 100 * ms, theirMultiplier: patient, detailed: true,
 		}
 		if theirs != want {
 			t.Errorf("it sees %+v\nwant    %+v", theirs, want)
@@ -174,7 +182,7 @@ func TestTimersChangeLiveFromEitherSide(t *testing.T) {
 			{"it is faster", 200 * ms, 50 * ms},
 		} {
 			if m.theirs.interval != step.theirs {
-				m.theirs.interval, m.theirs.multiplier = step.theirs, 4
+				m.theirs.interval, m.theirs.multiplier = step.theirs, patient+1
 				r.retime(t, m.theirs)
 			}
 			if m.ours.MinTx != step.ours {
@@ -183,10 +191,10 @@ func TestTimersChangeLiveFromEitherSide(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			both(t, m, s, r, "up")
 			slower := max(step.ours, step.theirs)
-			ours := s.Sessions()[m.ours.Addr]
-			if ours.Tx != slower || ours.Losses != 0 {
+			nettest.Await(t, fmt.Sprintf("a packet every %v, as %s", slower, step.name), func() bool { return s.Sessions()[m.ours.Addr].Tx == slower })
+			both(t, m, s, r, "up")
+			if ours := s.Sessions()[m.ours.Addr]; ours.Tx != slower || ours.Losses != 0 {
 				t.Errorf("%s: we are %+v, want a packet every %v", step.name, ours, slower)
 			}
 		}
@@ -199,15 +207,15 @@ func TestTimersChangeLiveFromEitherSide(t *testing.T) {
 
 func TestACutIsNoticedInTime(t *testing.T) {
 	refereed(t, few, func(t *testing.T, n *network, m match, s *Server, r referee) {
-		begin := n.cut(t)
+		from, to := n.cut(t)
 		nettest.Await(t, "us to notice", func() bool { return s.Sessions()[m.ours.Addr].State == Down })
 		ours := s.Sessions()[m.ours.Addr]
-		took := ours.Since.Sub(begin)
+		least, most := ours.Since.Sub(to), ours.Since.Sub(from)
 		nettest.Await(t, "it to notice", func() bool { return r.views(t)[m.theirs.addr].state == "down" })
-		t.Logf("with 100 ms × 3 we have noticed after %v, it after at most %v", took.Round(ms), time.Since(begin).Round(ms))
-		// Upwards, as much as a busy machine may take.
-		if took < 190*ms || took > time.Second || ours.Diag != DetectionTime || ours.Losses != 1 {
-			t.Errorf("noticed after %v: %+v", took, ours)
+		t.Logf("with 100 ms × %d we have noticed after %v to %v, it after at most %v", patient, least.Round(ms), most.Round(ms), time.Since(from).Round(ms))
+		// Either way as much as a busy machine may take: the last packet may be old, too.
+		if most < patient*50*ms || least > patient*500*ms || ours.Diag != DetectionTime || ours.Losses != 1 {
+			t.Errorf("noticed after %v to %v: %+v", least, most, ours)
 		}
 		n.wire.Up(t, "br0")
 		both(t, m, s, r, "up")

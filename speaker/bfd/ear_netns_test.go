@@ -35,7 +35,8 @@ func (l loss) String() string {
 func (l loss) groundless() bool { return l.silence < detection*2/3 }
 
 // An ear hears what goes over the wire between node and neighbour, and when
-// the kernel saw it, however late it is read. Its sessions are up at first.
+// the kernel saw it, however late it is read. What was before it began it does not
+// know: a session may be down at first.
 type ear struct {
 	fd     int
 	ours   []netip.Addr // our servers, the rest are referees
@@ -49,8 +50,9 @@ type ear struct {
 
 // A voice is what one end of a session says.
 type voice struct {
-	down bool
-	at   []time.Time // of the last second
+	up    bool
+	first time.Time
+	at    []time.Time // of the last second
 }
 
 func listen(t *testing.T, n *network, ours ...netip.Addr) *ear {
@@ -131,10 +133,13 @@ func overheard(b []byte) (from, to netip.Addr, p Packet, ok bool) {
 func (e *ear) hear(from, to netip.Addr, p Packet, at time.Time) {
 	e.packets++
 	v := e.voice(from)
-	if p.State == Down && p.Diag == DetectionTime && !v.down && !e.voice(to).down {
-		e.losses = append(e.losses, loss{at, from, to, e.voice(to).silence(at)})
+	if other := e.voice(to); p.State == Down && p.Diag == DetectionTime && v.up && other.up && at.Sub(other.first) >= detection {
+		e.losses = append(e.losses, loss{at, from, to, other.silence(at)})
 	}
-	v.down = p.State != Up
+	if v.first.IsZero() {
+		v.first = at
+	}
+	v.up = p.State == Up
 	v.at = append(v.at, at)
 	v.at = slices.DeleteFunc(v.at, func(t time.Time) bool { return at.Sub(t) > time.Second })
 }

@@ -83,7 +83,8 @@ func dissect(b []byte) (to string, source, port uint16, ttl, class byte, ok bool
 }
 
 func TestAPacketFromFurtherAwayIsIgnored(t *testing.T) {
-	n, node, _ := duo(t, func(*Peer) {})
+	// With ends that miss each other only after 20 s, there is one reason for a loss.
+	n, node, _ := duo(t, func(p *Peer) { p.MinTx, p.MinRx, p.Multiplier = 200*ms, 200*ms, 100 })
 	mine := node.Sessions()[ip(neighbor4)]
 	down := Packet{State: Down, Multiplier: 3, MyDiscriminator: mine.RemoteDiscriminator, YourDiscriminator: mine.Discriminator, DesiredMinTx: slow, RequiredMinRx: 50 * ms}
 	send := func(ttl int) {
@@ -181,8 +182,8 @@ func TestManySessions(t *testing.T) {
 		addr := netip.AddrFrom4([4]byte{10, 9, 0, byte(i + 1)})
 		n.neighbor.Addr(t, "eth0", addr.String()+"/32")
 		// Multihop, for bfdd has one session to an address over one hop.
-		peers = append(peers, Peer{Addr: addr, Local: ip(node4), Multihop: true, MinTx: 300 * ms, MinRx: 300 * ms, Multiplier: 3})
-		theirs = append(theirs, refereePeer{addr: ip(node4), local: addr, multihop: true, interval: 300 * ms, multiplier: 3})
+		peers = append(peers, Peer{Addr: addr, Local: ip(node4), Multihop: true, MinTx: 300 * ms, MinRx: 300 * ms, Multiplier: patient})
+		theirs = append(theirs, refereePeer{addr: ip(node4), local: addr, multihop: true, interval: 300 * ms, multiplier: patient})
 	}
 	startFRR(t, n.neighbor, theirs...)
 	s := run(t, n.node, peers...)

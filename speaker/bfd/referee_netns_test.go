@@ -78,7 +78,7 @@ func startFRR(t *testing.T, n *nettest.Namespace, peers ...refereePeer) referee 
 	nettest.Await(t, "bfdd to know the link", func() bool {
 		before := strings.Count(log.Said.String(), complaint)
 		f.add(t, peers)
-		time.Sleep(20 * ms)
+		time.Sleep(200 * ms) // what it says comes through a pipe
 		return strings.Count(log.Said.String(), complaint) == before
 	})
 	return f

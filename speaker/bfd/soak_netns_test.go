@@ -38,7 +38,8 @@ func TestNoSessionFlapsOnABusyMachine(t *testing.T) {
 	nettest.Require(t)
 	fast := matches()[:2] // IPv4 and IPv6
 	for i := range fast {
-		fast[i].ours.MinTx, fast[i].ours.MinRx, fast[i].theirs.interval = 50*ms, 50*ms, 50*ms
+		fast[i].ours.MinTx, fast[i].ours.MinRx, fast[i].ours.Multiplier = 50*ms, 50*ms, 3
+		fast[i].theirs.interval, fast[i].theirs.multiplier = 50*ms, 3
 	}
 	nettest.New(t, "busy").Spawn(t, "spin", "")
 	ears, networks := map[string]*ear{}, map[string]*network{}
