@@ -70,6 +70,7 @@ func TestHostileRouterAmongOthers(t *testing.T) {
 	s, _ := run(t)
 	bad := p.session("hostile")
 	bad.ConnectRetry = time.Millisecond
+	bad.HoldTime, bad.Keepalive = 90*time.Second, 30*time.Second // for a connection may wait until all others know their routes
 	all := some(200)
 	told := all[:10]
 	tell := func() {

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,18 +44,24 @@ func TestRefreshFloodIsMerged(t *testing.T) {
 		})
 	}
 	all(1, 1)
+	began := time.Now()
 	for range 500 {
 		p.send(refresh(ipv4))
 	}
 	all(2, 1)
 	p.look(func() { clear(p.rib) }) // what it asks for while it has to wait
 	p.send(refresh(ipv4))
+	most := 3 + int(time.Since(began)/refreshPause(2*n)) // where all that took a pause or more
+	nettest.Await(t, "the last answer", func() (same bool) {
+		p.look(func() { same = len(p.rib) == n })
+		return same
+	})
 	all(3, 1)
 	p.send(refresh(ipv6)) // nothing is said of the other family's
 	all(3, 2)
 	time.Sleep(refreshPause(2*n) + time.Second)
-	if h4, h6 := p.heardOf(ipv4), p.heardOf(ipv6); h4 != 3*n || h6 != 2*n {
-		t.Errorf("the router was told %d IPv4 routes and %d IPv6 routes, want %d and %d", h4, h6, 3*n, 2*n)
+	if h4, h6 := p.heardOf(ipv4), p.heardOf(ipv6); h4 > most*n || h6 != 2*n {
+		t.Errorf("the router was told %d IPv4 routes and %d IPv6 routes, want %d at most and %d", h4, h6, most*n, 2*n)
 	}
 	p.look(func() {
 		if len(p.rib) != 2*n {
@@ -83,18 +90,27 @@ func TestRefreshOfOtherFamilies(t *testing.T) {
 // A router that asks and does not read is told no more than it has room for.
 func TestRefreshWaitsForTheReader(t *testing.T) {
 	t.Parallel()
-	l := newLine(t, base("a", "127.0.0.1"))
-	send(t, l.router, refresh(ipv4))
-	next(t, l.core)
+	w := base("a", "127.0.0.1")
+	w.HoldTime = 90 * time.Second // for which the router may not read
+	l := newLine(t, w)
 	answer := newMessage(typeUpdate, make([]byte, maxMessage-headerLen))
 	const size = 4000 // 16 MB, more than the kernel takes
+	var written atomic.Int32
 	l.pumps.Go(func() {
 		for range size {
 			if _, err := l.core.Write(answer); err != nil {
 				return
 			}
+			written.Add(1)
 		}
 	})
+	nettest.Await(t, "the way to be full", func() bool {
+		before := written.Load()
+		time.Sleep(200 * time.Millisecond)
+		return before > 0 && written.Load() == before
+	})
+	send(t, l.router, refresh(ipv4))
+	next(t, l.core)
 	send(t, l.router, refresh(ipv4))
 	silent(t, l.core, 2*refreshPause(0))
 	for range size {

@@ -188,17 +188,18 @@ func TestOffersAreCounted(t *testing.T) {
 	p.alive = false
 	s, _ := run(t)
 	w := p.session("a")
-	w.HoldTime, w.Keepalive = 3*time.Second, time.Second
+	w.HoldTime, w.Keepalive = 6*time.Second, 2*time.Second // the test may be held up for five
 	want(t, s, w)
 	p.establish(t)
 	awaitUp(t, s, "a")
 	update := newMessage(typeUpdate, []byte{0, 0, 0, 0}, []byte{32, 10, 0, 0, 1, 32, 10, 0, 0, 2})
-	for range 10 { // five seconds without a KEEPALIVE
+	for range 10 { // ten seconds without a KEEPALIVE
 		p.send(update)
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
-	if st := state(s, "a"); !st.Up || st.Offered != 20 {
-		t.Errorf("state %+v, want it up with 20 offers", st)
+	nettest.Await(t, "20 offers", func() bool { return state(s, "a").Offered == 20 })
+	if st := state(s, "a"); !st.Up || st.Flaps != 0 {
+		t.Errorf("state %+v, want it up since the start", st)
 	}
 	p.send(newMessage(typeUpdate, []byte{0, 5, 32, 10, 0, 0, 1, 0, 0}))
 	nettest.Await(t, "a withdrawal", func() bool { return state(s, "a").Offered == 19 })
@@ -228,6 +229,7 @@ func TestSlowRouterHoldsUpNobody(t *testing.T) {
 	p := newPuppet(t)
 	s, stop := run(t)
 	w := p.session("a")
+	w.HoldTime = 90 * time.Second // so long it would be waited for
 	want(t, s, w)
 	p.accept(t) // and says nothing
 	began := time.Now()
@@ -235,7 +237,7 @@ func TestSlowRouterHoldsUpNobody(t *testing.T) {
 	want(t, s, w)
 	_ = s.States()
 	stop()
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > w.HoldTime/3 {
 		t.Errorf("it took %s", took)
 	}
 }
