@@ -139,14 +139,18 @@ func (k *keeping) tell(ctx context.Context, last step) error {
 		k.said = nil // and all is looked at again
 	}
 	k.relay.routes.Store(int64(len(k.core.told)))
-	k.edit(func(st *speaker.SessionState) { st.Sent = len(k.core.told) })
-	if !slices.Equal(unsaid, k.unsaid) {
-		k.unsaid = unsaid
-		if k.came {
-			lacks := k.lacks()
-			k.edit(func(st *speaker.SessionState) { st.Err = lacks })
-		}
+	news := k.came && !slices.Equal(unsaid, k.unsaid)
+	k.unsaid = unsaid
+	lacks := ""
+	if news {
+		lacks = k.lacks()
 	}
+	k.edit(func(st *speaker.SessionState) {
+		st.Sent = len(k.core.told)
+		if news {
+			st.Err = lacks
+		}
+	})
 	return err
 }
 

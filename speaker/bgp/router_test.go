@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -352,6 +353,39 @@ func TestRoutesThatAreTooLong(t *testing.T) {
 		if st := state(s, "a"); st.Sent != len(step.knows) || !strings.HasPrefix(st.Err, step.err) || (st.Err == "") != (step.err == "") {
 			t.Errorf("step %d: %d routes, %q", i+1, st.Sent, st.Err)
 		}
+	}
+}
+
+// How many routes are told, and which is not, is said in one step: there is no moment in
+// which all seems well, or one is missed that is told.
+func TestWhatIsNotToldIsSaidWithHowManyAre(t *testing.T) {
+	t.Parallel()
+	p := newPuppet(t)
+	s, _ := run(t)
+	w := p.session("a")
+	var mu sync.Mutex
+	var seen []string
+	s.changed = func() {
+		if st := state(s, "a"); st.Up {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, fmt.Sprintf("%d %t", st.Sent, st.Err == ""))
+		}
+	}
+	long := routes("0/32 1/32")
+	long[1].Large = large(400)
+	w.Routes = routes("2/32")
+	want(t, s, w)
+	p.establish(t)
+	awaitUp(t, s, "a")
+	w.Routes = append(slices.Clone(long), w.Routes...) // one comes, and one that is too long
+	want(t, s, w)
+	w.Routes = routes("0/32 1/32 2/32")
+	want(t, s, w)
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"1 true", "2 false", "3 true"}; !slices.Equal(seen, want) {
+		t.Errorf("there were %q, want %q", seen, want)
 	}
 }
 
