@@ -132,17 +132,20 @@ func (c *core) listen(ctx context.Context, w speaker.Session) (uint16, error) {
 	}
 }
 
-// answerTimeout is for how long GoBGP may be at something that takes
-// milliseconds.
-const answerTimeout = 5 * time.Second
+// answerTimeout is for how long GoBGP may be at something that takes milliseconds, and
+// some microseconds for each route: on a node that is busy, with a fraction of a CPU.
+// What it gives up too soon never comes up, for the next time it takes as long.
+func answerTimeout(routes int) time.Duration {
+	return 10*time.Second + time.Duration(routes)*5*time.Millisecond
+}
 
 // await waits until the peer is in a state. GoBGP has events for that, but no
 // way to know that their goroutine has ended.
 func (c *core) await(ctx context.Context, want api.PeerState_SessionState) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout(len(c.told)))
 	defer cancel()
+	var is api.PeerState_SessionState // as last heard: too late, it says nothing
 	for tick := time.NewTicker(time.Millisecond); ; {
-		var is api.PeerState_SessionState
 		c.asked.Add(1)
 		err := c.server.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) { is = p.State.SessionState })
 		if err != nil || is == want {
@@ -181,7 +184,7 @@ func (c *core) repeat(ctx context.Context, release func() error) error {
 	if err := release(); err != nil {
 		return err
 	}
-	limit := time.NewTimer(answerTimeout)
+	limit := time.NewTimer(answerTimeout(len(c.told)))
 	defer limit.Stop()
 	select {
 	case <-c.heard:

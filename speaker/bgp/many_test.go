@@ -3,10 +3,14 @@ package bgp
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/herald-lb/herald/internal/nettest"
 	"github.com/herald-lb/herald/speaker"
 )
+
+// unhurried gives a session the time that much to tell takes on a busy machine.
+func unhurried(w *speaker.Session) { w.HoldTime, w.Keepalive = 90*time.Second, 30*time.Second }
 
 // While one router is told much at once, another is told its own, and a third
 // session comes up: nobody waits for it.
@@ -16,6 +20,7 @@ func TestManyChangesHoldUpNobody(t *testing.T) {
 	busy, other, fresh := newPuppet(t), newPuppet(t), newPuppet(t)
 	s, _ := run(t)
 	a, b, c := busy.session("busy"), other.session("other"), fresh.session("fresh")
+	unhurried(&a)
 	want(t, s, a, b)
 	busy.establish(t)
 	other.establish(t)
@@ -54,6 +59,7 @@ func TestManyChangesDoNotOutliveTheConnection(t *testing.T) {
 			p := newPuppet(t)
 			s, _ := run(t)
 			w := p.session("a")
+			unhurried(&w)
 			want(t, s, w)
 			p.establish(t)
 			awaitUp(t, s, "a")
@@ -81,6 +87,7 @@ func TestManyRoutesArePacked(t *testing.T) {
 	p := newPuppet(t)
 	s, _ := run(t)
 	w := p.session("a")
+	unhurried(&w)
 	w.Routes = some(n)
 	want(t, s, w)
 	p.establish(t)

@@ -90,7 +90,7 @@ func (p *puppet) send(messages ...message) {
 func (p *puppet) establish(t testing.TB, capabilities ...[]byte) message {
 	t.Helper()
 	m := p.accept(t)
-	p.send(openMessage(65001, 9, ip("192.0.2.1"), slices.Concat(append(capabilities, capV4, capV6)...)), newMessage(typeKeepalive))
+	p.send(openMessage(65001, 90, ip("192.0.2.1"), slices.Concat(append(capabilities, capV4, capV6)...)), newMessage(typeKeepalive))
 	go p.listen(t, p.conn)
 	return m
 }

@@ -26,6 +26,13 @@ func TestRefreshPauseGrows(t *testing.T) {
 	}
 }
 
+// A session that has much to tell is not given up while GoBGP is at it, however slowly.
+func TestPatienceWithGoBGPGrows(t *testing.T) {
+	if few, many := answerTimeout(1), answerTimeout(10_000); few > 15*time.Second || many < time.Minute {
+		t.Errorf("%s with one route, %s with 10,000", few, many)
+	}
+}
+
 // A router that asks over and over is answered twice: at once, and at the end of
 // the pause. The last that it asks for is never lost.
 func TestRefreshFloodIsMerged(t *testing.T) {
