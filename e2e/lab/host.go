@@ -3,6 +3,7 @@ package lab
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long a host waits for an answer: longer than one lost SYN
@@ -166,6 +168,7 @@ type Traffic struct {
 	Requests int
 	Failures []error       // the first few
 	Failed   int           // all of them
+	Cut      int           // those of a connection that the other end did not know (any more)
 	Longest  time.Duration // without an answer
 	Pods     map[string]int
 }
@@ -209,6 +212,9 @@ func (t *Traffic) count(body string, err error) {
 		return
 	}
 	t.Failed++
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) { // EPIPE for who writes after that
+		t.Cut++
+	}
 	if len(t.Failures) < 5 {
 		t.Failures = append(t.Failures, err)
 	}

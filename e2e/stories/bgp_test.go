@@ -567,6 +567,6 @@ func TestADrainedNodeIsRelievedByRouters(t *testing.T) {
 	l.Eventually("all have it again", allHops(l, addrs, all...))
 	for _, tr := range traffic {
 		tr.Stop()
-		handedOver(t, all[0], tr, 4)
+		handedOver(t, all[0], tr, 2*cutsOfAMove)
 	}
 }

@@ -39,7 +39,7 @@ func TestADrainedNodeHandsOverFirst(t *testing.T) {
 		return nil
 	})
 	traffic.Stop()
-	handedOver(t, owner, traffic, 2)
+	handedOver(t, owner, traffic, 2*cutsOfAMove)
 	// The last one that can goes on.
 	for _, n := range l.Nodes()[1:] {
 		n.Stop()

@@ -161,5 +161,5 @@ func TestAnIPv6AddressIsHandedOverWithoutAGap(t *testing.T) {
 		l.Eventually("one node answers, and only one", func() error { return oneAnswer(l, addr) })
 	}
 	traffic.Stop()
-	onlyCut(t, traffic, 4)
+	onlyCut(t, traffic, 4*cutsOfAMove) // twice away, and back
 }
