@@ -79,10 +79,13 @@ func TestAnAddressThatAStrangerHasIsNotUsed(t *testing.T) {
 		return nil
 	})
 	waitAnswer(t, l, l.Client, url(l.WaitAddress("web")))
-	out, err := l.Kubectl("get", "addresspool", "lan", "--output", "jsonpath={.status.conflicts[*].address} {.status.conflicts[*].mac}")
-	if want := "192.168.50.200 " + l.Client.MAC().String(); err != nil || out != want {
-		t.Errorf("conflicts %q, %v, want %q", out, err, want)
-	}
+	l.Eventually("the pool says so", func() error { // whose status is written once a second
+		out, err := l.Kubectl("get", "addresspool", "lan", "--output", "jsonpath={.status.conflicts[*].address} {.status.conflicts[*].mac}")
+		if want := "192.168.50.200 " + l.Client.MAC().String(); err == nil && out != want {
+			err = fmt.Errorf("conflicts %q, want %q", out, want)
+		}
+		return err
+	})
 	if text, code := l.Herald("", "explain", "pool", "lan"); code != 0 || !strings.Contains(text, l.Client.MAC().String()) {
 		t.Errorf("explain does not name the host:\n%s", text)
 	}

@@ -37,9 +37,12 @@ func TestHeraldLeadsToWhatKubeProxyServes(t *testing.T) {
 		t.Errorf("node ports are kube-proxy's, and without one they answer: %q", body)
 	}
 	for _, n := range l.Nodes() {
-		if answering(n) != 1 {
-			t.Errorf("the speaker of %s does not say that it answers on port %d", n.Name, health)
-		}
+		l.Eventually("the speaker of "+n.Name+" says so", func() error {
+			if answering(n) != 1 {
+				return fmt.Errorf("it does not say that it answers on port %d", health)
+			}
+			return nil
+		})
 		n.StartKubeProxy("nftables")
 	}
 

@@ -2,9 +2,9 @@ package stories
 
 import (
 	"errors"
-	"slices"
-
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +44,12 @@ func TestADrainedNodeHandsOverFirst(t *testing.T) {
 	for _, n := range l.Nodes()[1:] {
 		n.Stop()
 	}
+	l.Eventually("it is said that it does", func() error {
+		if c := l.ConditionOf("web", "herald-lb.io/Announced"); !strings.Contains(c.Message, " by "+l.Node(1).Name+" ") {
+			return errors.New(c.Message)
+		}
+		return nil
+	})
 	out, code := l.Herald("", "drain", l.Node(1).Name, "--timeout", "1s")
 	if code == 0 || !strings.Contains(out, addr.String()) {
 		t.Errorf("drain of the last one: %d\n%s", code, out)
@@ -79,9 +85,12 @@ func TestADrillHandsOverAndMeasures(t *testing.T) {
 	if a := l.Service("web").Annotations["herald-lb.io/avoid"]; a != "" {
 		t.Errorf("the annotation says %q", a)
 	}
-	if c := l.ConditionOf("web", "herald-lb.io/Announced"); c.Reason != "Announced" {
-		t.Errorf("condition %+v", c)
-	}
+	l.Eventually("it is announced as before", func() error {
+		if c := l.ConditionOf("web", "herald-lb.io/Announced"); c.Reason != "Announced" || !strings.Contains(c.Message, " by "+owner.Name+" ") {
+			return fmt.Errorf("condition %+v", c)
+		}
+		return nil
+	})
 
 	// What somebody else wants to be avoided is not lost.
 	l.Edit("web", func(svc *corev1.Service) { svc.Annotations = map[string]string{"herald-lb.io/avoid": "n9"} })

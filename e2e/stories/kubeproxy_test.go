@@ -313,10 +313,13 @@ func TestKubeProxySteersWhereThePoolSaysSo(t *testing.T) {
 			// In its mode ipvs kube-proxy binds the address on every node, and
 			// every node answers: --ipvs-strict-arp is for that.
 			want := map[string]int{"ipvs": len(l.Nodes())}[mode]
-			answers, err := l.Client.WhoHas(patience, addr)
-			if n := len(answers[addr]); err != nil || n != max(want, 1) {
-				t.Errorf("%d nodes answer for %s, %v; want %d", n, addr, err, max(want, 1))
-			}
+			l.Eventually("so many nodes answer", func() error {
+				answers, err := l.Client.WhoHas(patience, addr)
+				if n := len(answers[addr]); err == nil && n != max(want, 1) {
+					err = fmt.Errorf("%d nodes answer for %s, want %d", n, addr, max(want, 1))
+				}
+				return err
+			})
 		})
 	}
 	if err := l.NoRows(addr); err != nil {

@@ -50,5 +50,6 @@ func TestPeopleAreToldWhyAndWhatWouldBe(t *testing.T) {
 	says(gone, 2, []string{"releases " + web + ": 192.168.50.200"}, "plan", "--delete", "--fail-on-loss", "-f", "-")
 	says(pool("bad", "192.168.50.300"), 1, []string{"spec.addresses[0]"}, "plan", "-f", "-")
 	says("", 1, []string{"there is no pool nowhere"}, "explain", "pool", "nowhere")
+	waitFree(l, "lan", 1)
 	says("", 0, []string{" leads", "1 served, 0 of them without an address", "lan   IPv4    2      1         1"}, "status")
 }

@@ -140,7 +140,9 @@ func TestTrafficPolicyLocalKeepsTheClientsAddress(t *testing.T) {
 	l.Apply(service{name: "web", more: "externalTrafficPolicy: Local"}.String())
 	addr := l.WaitAddress("web")
 	for range 2 {
+		// The far host's router may hold on to the old owner longer than the client.
 		waitAnswer(t, l, l.Client, url(addr))
+		waitAnswer(t, l, l.Far, url(addr))
 		owner, err := l.Owner(addr)
 		if err != nil || pods[owner.Name] == nil {
 			t.Fatalf("owner is %v, %v; want one of those with a pod", owner, err)
