@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +35,7 @@ func (cp *ControlPlane) install(ctx context.Context) (err error) {
 	if err := cp.apply(ctx, "base"); err != nil {
 		return err
 	}
-	err = poll(ctx, 30*time.Second, func() error {
+	err = poll(ctx, readyWithin, func() error {
 		_, err := cp.API.dynamic.Resource(poolsResource).List(ctx, metav1.ListOptions{})
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -69,9 +70,20 @@ type Writes struct {
 // StatusWrites returns how often the status of a Service was patched since the
 // control plane started, as the API server counts. Herald patches; what a story
 // writes by hand is an update, and not counted.
-func (l *Lab) StatusWrites() Writes {
+//
+// A request is counted a moment after everybody can see what it has done: two
+// counts have to be equal.
+func (l *Lab) StatusWrites() (w Writes) {
 	l.t.Helper()
-	w, err := l.cp.API.statusWrites(l.ctx)
+	const apart = 100 * time.Millisecond
+	was := Writes{Done: -1}
+	err := poll(l.ctx, settleWithin, func() (err error) {
+		if w, err = l.cp.API.statusWrites(l.ctx); err == nil && w != was {
+			was, err = w, fmt.Errorf("it goes on: %+v", w)
+			<-time.After(apart)
+		}
+		return err
+	})
 	if err != nil {
 		l.t.Fatalf("counting writes of Services' statuses: %v", err)
 	}

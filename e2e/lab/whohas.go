@@ -15,10 +15,11 @@ import (
 )
 
 // Find asks the segment who has addr, by ARP or Neighbor Discovery, and returns
-// the first answer.
+// the first answer. It asks again for as long as hosts are patient.
 func (h *Host) Find(addr netip.Addr) (net.HardwareAddr, error) {
-	for range 3 {
-		answers, err := h.ask(300*time.Millisecond, []netip.Addr{addr}, true)
+	const once = 300 * time.Millisecond
+	for range patience / once {
+		answers, err := h.ask(once, []netip.Addr{addr}, true)
 		if err != nil {
 			return nil, err
 		}

@@ -182,9 +182,13 @@ func TestAFrozenSpeakerThatComesBackDoesNotAnswerTwice(t *testing.T) {
 	waitAnswer(t, l, l.Client, url(addr))
 }
 
-// oneAnswer says whether one MAC address, and only one, answers for addr.
+// oneAnswer says whether one MAC address, and only one, answers for addr. Where
+// nobody has answered in time it asks again.
 func oneAnswer(l *lab.Lab, addr netip.Addr) error {
 	answers, err := l.Client.WhoHas(patience, addr)
+	for i := 0; i < 10 && err == nil && len(answers[addr]) == 0; i++ {
+		answers, err = l.Client.WhoHas(patience, addr)
+	}
 	if err == nil && len(answers[addr]) != 1 {
 		err = fmt.Errorf("%d nodes answer for %s: %v", len(answers[addr]), addr, answers[addr])
 	}
