@@ -165,6 +165,14 @@ func (r Record) Since(t time.Time) Record {
 	return r
 }
 
+// Of returns what one host has said of the record.
+func (r Record) Of(mac MAC) Record {
+	others := func(v Voice) bool { return v.MAC != mac }
+	r.Answers = slices.DeleteFunc(slices.Clone(r.Answers), others)
+	r.Greetings = slices.DeleteFunc(slices.Clone(r.Greetings), others)
+	return r
+}
+
 // note adds a voice. Two readers of one socket do not exist, but packets may
 // bear times that are not quite in order.
 func note(voices []Voice, v Voice) []Voice {

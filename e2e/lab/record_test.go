@@ -79,6 +79,16 @@ func TestARecordSinceATime(t *testing.T) {
 	}
 }
 
+func TestARecordOfOneHost(t *testing.T) {
+	r := recorded("aaaaaBBBBBbbbbbaaaaa")
+	if got := r.Of(MAC{'a'}); len(got.Answers) != 15 || got.Longest().Round(10*time.Millisecond) != 60*time.Millisecond {
+		t.Errorf("a has answered %d times, and was silent for %s", len(got.Answers), got.Longest())
+	}
+	if got := r.Of(MAC{'c'}); len(got.Answers) != 0 || len(r.Answers) != 25 {
+		t.Errorf("c has answered %d times, all of them %d times", len(got.Answers), len(r.Answers))
+	}
+}
+
 func TestVoicesAreKeptInOrderOfTime(t *testing.T) {
 	var voices []Voice
 	for i, ms := range []int64{1, 3, 2, 3} {

@@ -168,10 +168,12 @@ func TestEachPartOfASegmentHasOneOwnerAndTheWholeOneAgain(t *testing.T) {
 	w.meet(url(w.addrs[0]), url(w.addrs[1]))
 	parted := time.Now()
 	<-time.After(time.Second)
-	for _, seen := range []*lab.Observer{w.seen, there} {
+	for _, seen := range w.all {
 		for _, addr := range w.addrs {
 			for _, d := range seen.Record(addr).Since(parted).Doubles(0) {
-				t.Errorf("%s, on one side: %s", addr, w.named(d))
+				if !w.starved() { // else a node may have missed the other of its side
+					t.Errorf("%s, on one side: %s", addr, w.named(d))
+				}
 			}
 		}
 	}
@@ -205,6 +207,9 @@ func TestAddressesMoveWithoutTheAPIServer(t *testing.T) {
 	w.end(time.Time{})
 }
 
+// greetings is how long a speaker goes on to greet what it has taken, and more.
+const greetings = 5 * time.Second
+
 func TestManyAddressesOfANodeFailOverLikeOneAndOnlyTheyAreGreeted(t *testing.T) {
 	w := watching(t, 60, lab.Options{Nodes: 2})
 	owners := w.owned()
@@ -213,11 +218,12 @@ func TestManyAddressesOfANodeFailOverLikeOneAndOnlyTheyAreGreeted(t *testing.T) 
 	if len(mine) < 50 {
 		t.Fatalf("%s has %d of %d addresses: this proves little", owner.Name, len(mine), len(owners))
 	}
-	<-time.After(4 * time.Second) // the greetings of the beginning are over
+	<-time.After(greetings)
 	w.begin("killed")
 	owner.Kill()
 	w.left(owner)
-	if took := time.Since(w.begun); took > 2*time.Second && !w.starved() {
+	const oneByOne = 5 * time.Second // that many take longer, each asked for by itself
+	if took := time.Since(w.begun); took > oneByOne && !w.starved() {
 		t.Errorf("%d addresses have moved after %s", len(mine), took)
 	}
 	w.end(time.Time{})
@@ -243,6 +249,7 @@ func TestAnAddressThatAnotherHostHasTakenIsAnnouncedOnceHeHasItNoMore(t *testing
 		}
 		return nil
 	})
+	const again = 5 * time.Second // a speaker asks whether he has it still
 	rogue := w.Guest("rogue", 101)
 	for _, n := range w.Nodes() {
 		n.Kill()
@@ -264,15 +271,23 @@ func TestAnAddressThatAnotherHostHasTakenIsAnnouncedOnceHeHasItNoMore(t *testing
 	})
 	<-time.After(time.Second)
 	for _, addr := range w.addrs {
-		r := w.seen.Record(addr).Since(w.begun)
-		if mac, err := r.Owner(); err != nil || mac != lab.MAC(rogue.MAC()) || !w.starved() && len(r.Changes())+len(r.Strays()) > 0 {
-			t.Errorf("%s: %s answers, %v, after %v; want the host that has it, and nobody else", addr, mac, err, r.Changes())
+		var r lab.Record
+		w.Eventually("the host that has "+addr.String()+" answers", func() error {
+			r = w.seen.Record(addr).Since(w.begun)
+			mac, err := r.Owner()
+			if err == nil && mac != lab.MAC(rogue.MAC()) {
+				err = fmt.Errorf("%s does", mac)
+			}
+			return err
+		})
+		if moved, strays := r.Changes(), r.Strays(); !w.starved() && len(moved)+len(strays) > 0 {
+			t.Errorf("%s: want the host that has it, and nobody else: %v, %v", addr, moved, strays)
 		}
 	}
 	w.begin("it is free")
 	rogue.Unaddress(t, w.addrs...)
 	w.owned()
-	if took := time.Since(w.begun); took > 6*time.Second && !w.starved() {
+	if took := time.Since(w.begun); took > 2*again && !w.starved() {
 		t.Errorf("the addresses were announced %s after the host that had them has gone", took)
 	}
 	w.end(w.begun)
@@ -301,9 +316,9 @@ func TestAnAddressIsDefendedAgainstAHostThatComesLater(t *testing.T) {
 	}
 	for _, addr := range w.addrs {
 		owner := lab.MAC(owners[addr].MAC())
-		r := w.seen.Record(addr)
-		if holds := r.Holds(); len(holds) == 0 || holds[0].MAC != owner || holds[0].To.Before(w.begun) {
-			t.Errorf("%s: %s had it, and has not answered all the time: %v", addr, owners[addr].Name, holds)
+		r := w.seen.Record(addr).Since(came)
+		if silent := r.Of(owner).Longest(); silent > missed+standstill {
+			t.Errorf("%s: %s had it, and has not answered for %s: %v", addr, owners[addr].Name, silent, r.Holds())
 		}
 		said := owners[addr].Speaker.Said("another host uses an address of ours")
 		defended := slices.ContainsFunc(r.Greetings, func(v lab.Voice) bool { return v.MAC == owner && v.At.After(came) })
