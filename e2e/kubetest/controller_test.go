@@ -101,11 +101,12 @@ func TestNoAddressIsDoubledByControllersThatComeAndGo(t *testing.T) {
 	stop := replica{identity: "a"}.start(t)
 	defer stop()
 	c.eventually(c.settled)
+	stop()
+	c.pass(replica{identity: "a"}) // what it has not come to do
 	was := map[string]string{}
 	for _, s := range c.services() {
 		was[s.Name] = s.ResourceVersion
 	}
-	stop()
 	c.pass(replica{identity: "b"}) // another comes: nothing is left to do
 	for _, s := range c.services() {
 		if s.ResourceVersion != was[s.Name] {
