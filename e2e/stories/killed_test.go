@@ -98,18 +98,18 @@ func (c *churn) letLive() {
 	if before == all {
 		c.change()
 	}
-	deadline := time.After(time.Second)
+	const idle, within = time.Second, 30 * time.Second
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for {
-		if now, _ := c.r.assigned(); now > before {
+	for began := time.Now(); ; <-tick.C {
+		now, all := c.r.assigned()
+		if now > before {
 			c.cut++
 			return
 		}
-		select {
-		case <-deadline:
+		// A controller that is slow to start is waited for where it has something to do.
+		if took := time.Since(began); took > within || took > idle && now == all {
 			return
-		case <-tick.C:
 		}
 	}
 }

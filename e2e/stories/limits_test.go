@@ -50,7 +50,7 @@ func TestANamespaceHasNoMoreAddressesThanItsQuota(t *testing.T) {
 func TestAFreedAddressRestsUnlessItsOwnerReturns(t *testing.T) {
 	const addr = "192.0.2.7"
 	l := lab.Start(t, lab.Options{NoNodes: true})
-	l.Apply(poolSpec("lan", "addresses: [192.0.2.7], reuseAfter: 3s"))
+	l.Apply(poolSpec("lan", "addresses: [192.0.2.7], reuseAfter: 1h"))
 	l.Apply(asking("web").String())
 	waitAddrs(l, "web", addr)
 
@@ -64,6 +64,8 @@ func TestAFreedAddressRestsUnlessItsOwnerReturns(t *testing.T) {
 	waitAddrs(l, "web", addr)
 	waitVerdict(l, "other", refusal("PoolFull"))
 
+	l.Apply(poolSpec("lan", "addresses: [192.0.2.7], reuseAfter: 5s"))
+	waitInUse(l, "lan")
 	began := time.Now()
 	l.DeleteService("web")
 	waitVerdict(l, "other", refusal("Resting"))

@@ -2,6 +2,7 @@ package stories
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func TestANodeWithoutTunnelsIsReachedWithSNAT(t *testing.T) {
 	far := l.WaitAddress("far")
 	waitAnswer(t, l, l.Far, url(far))
 	sees(t, l.Far, url(addr), "198.51.100.7")
-	hidden := func(want bool) func() error {
+	hidden := func(addr netip.Addr, want bool) func() error {
 		return func() error {
 			for range 6 {
 				body, err := l.Far.Get(url(addr))
@@ -37,17 +38,18 @@ func TestANodeWithoutTunnelsIsReachedWithSNAT(t *testing.T) {
 		l.Client.AskWithin(url(addr), pace, 10*time.Second), l.Far.AskWithin(url(addr), pace, 10*time.Second), l.Client.AskWithin(url(far), pace, 10*time.Second),
 	}
 	turn(l, false, 3)
-	l.Eventually("a pod cannot be reached by tunnel, and the client is hidden", hidden(true))
+	l.Eventually("a pod cannot be reached by tunnel, and the client is hidden", hidden(addr, true))
 	sees(t, l.Far, url(far), "198.51.100.7")
 	if n := l.Node(3); n.Speaker.Said(`msg="steering without" node=n3 lack="tunnels: `) != 1 {
 		t.Error("the speaker of n3 does not say that it has no tunnels")
 	}
 	turn(l, false, 1, 2)
+	l.Eventually("no pod can be reached by tunnel", hidden(far, true))
 	for _, from := range []*lab.Host{l.Client, l.Far} {
 		askAll(t, from, url(addr), pods...)
 	}
 	turn(l, true, 1, 2, 3)
-	l.Eventually("all take tunnels again, and the client is seen", hidden(false))
+	l.Eventually("all take tunnels again, and the client is seen", hidden(addr, false))
 	for _, tr := range traffic {
 		tr.Stop()
 		if tr.Cut != tr.Failed { // a connection that is open just then is cut
