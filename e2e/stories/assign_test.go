@@ -121,7 +121,7 @@ func TestAPoolDeletedAndMadeAgainLosesNoAddress(t *testing.T) {
 	}
 	askAll(t, l.Client, url(addr), pods...)
 	traffic.Stop()
-	noFailures(t, traffic)
+	noneLost(t, l, traffic)
 }
 
 func TestAServiceThatGoesLeavesNothingBehind(t *testing.T) {

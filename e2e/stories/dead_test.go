@@ -75,9 +75,9 @@ func TestNewConnectionsAvoidADeadNodeWithinSeconds(t *testing.T) {
 		askAll(t, from, url(addr), rest...)
 	}
 	traffic.Stop()
-	noFailures(t, traffic)
+	noneLost(t, l, traffic, dead)
 	delete(to, pod)
-	to.answer(t)
+	to.lasts(t, l, dead)
 	dead.Replug()
 	dead.StartSpeaker()
 	dead.Speaker.WaitReady()
@@ -90,7 +90,7 @@ func TestNewConnectionsAvoidADeadNodeWithinSeconds(t *testing.T) {
 		return fmt.Errorf("%s does not", pod)
 	})
 	askAll(t, l.Client, url(addr), pods...)
-	to.answer(t)
+	to.lasts(t, l, dead)
 }
 
 // A speaker that is dead, or cut off from the API, leaves a node that steers on.
@@ -106,8 +106,8 @@ func TestThePodsOfANodeWhoseSpeakerDiedStillAnswer(t *testing.T) {
 	askAll(t, l.Client, url(addr), pods...)
 	askAll(t, l.Far, url(addr), pods...)
 	traffic.Stop()
-	noFailures(t, traffic)
-	to.answer(t)
+	noneLost(t, l, traffic, node)
+	to.lasts(t, l, node)
 }
 
 // saidByOthers says which speaker, of all but that of a node, has not said text.

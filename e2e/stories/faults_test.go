@@ -127,7 +127,7 @@ func handedOver(t *testing.T, by *lab.Node, traffic *lab.Traffic, cutAtMost int)
 
 // onlyCut checks that a client was always answered, but for a few connections
 // that were open when the address moved.
-func onlyCut(t *testing.T, traffic *lab.Traffic, atMost int) {
+func onlyCut(t testing.TB, traffic *lab.Traffic, atMost int) {
 	t.Helper()
 	if traffic.Cut != traffic.Failed || traffic.Cut > atMost {
 		t.Errorf("%d of %d requests failed, %d were cut: %v", traffic.Failed, traffic.Requests, traffic.Cut, traffic.Failures)
