@@ -18,14 +18,15 @@ import (
 // API says which address a Service has, as a watch sees it, to its route; and from
 // the failure of a node to the route that leaves it out.
 func BenchmarkRoute(b *testing.B) {
+	const interval = 100 * time.Millisecond
 	for _, name := range slices.Sorted(maps.Keys(lab.RoutingDaemons)) {
 		b.Run(name, func(b *testing.B) {
 			l := lab.Start(b, lab.Options{})
 			onePodEach(l, "web")
-			daemon := lab.RoutingDaemons[name](l, lab.Neighbours{BFD: fast, HoldTime: 9 * time.Second})
+			daemon := lab.RoutingDaemons[name](l, lab.Neighbours{BFD: interval, HoldTime: 9 * time.Second})
 			router := l.Router.Addr(true)
 			l.Apply(manyRouted)
-			l.Apply(bgpPeer("router", router, ", bfd: {interval: 100ms}"))
+			l.Apply(bgpPeer("router", router, watchedBy(interval)))
 			l.Apply(service{name: "first", app: "web"}.String())
 			first := l.WaitAddress("first")
 			l.Eventually("all nodes have told it", func() error { return hops(l, first, l.Nodes()...) })
