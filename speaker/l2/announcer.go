@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,11 @@ type Options struct {
 	Changed func()
 	// Network stands in for the kernel in tests; nil for the kernel.
 	Network Network
+	// Absent is after what time without a sign of life Run has to ask anew whether
+	// anybody else has what it answers for; 0 for less than others need to find that
+	// this node is lost. Tests that are not about that take long, for they may run on
+	// a busy machine.
+	Absent time.Duration
 }
 
 // An Announcer answers for the claims of one protocol on every link of the node
@@ -46,8 +52,9 @@ type Announcer struct {
 	waits    atomic.Pointer[[]Wait]
 	count    counters
 	// pulse is when Run was last seen to be awake, since base.
-	pulse atomic.Int64
-	base  time.Time
+	pulse  atomic.Int64
+	base   time.Time
+	absent time.Duration
 	// yielding is whether addresses are given up without a word.
 	yielding atomic.Bool
 
@@ -82,6 +89,7 @@ func New(p Protocol, o Options) *Announcer {
 		bell:    make(chan struct{}, 1),
 		heard:   make(chan sighting, 1024),
 		base:    time.Now(),
+		absent:  cmp.Or(o.Absent, absent),
 	}
 	if a.changed == nil {
 		a.changed = func() {}

@@ -75,13 +75,12 @@ func (a *Announcer) report(p *port, s sighting, answers bool) {
 	}
 }
 
-// absent is after what time without a sign of life Run has to ask anew whether
-// anybody else has what it answers for: less than others need to find that this
-// node is lost, and to take over.
+// absent is after what time without a sign of life Run takes itself for absent: less
+// than others need to find that this node is lost, and to take over.
 const absent = 300 * time.Millisecond
 
 // awake is whether Run has been seen lately. If not, this process may have been
 // stopped for long, and what its sockets hold is of old.
 func (a *Announcer) awake() bool {
-	return time.Since(a.base)-time.Duration(a.pulse.Load()) < absent
+	return time.Since(a.base)-time.Duration(a.pulse.Load()) < a.absent
 }

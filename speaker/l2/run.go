@@ -113,7 +113,7 @@ const pulse = absent / 6
 // wake shows that Run is awake, and finds out whether it was absent.
 func (r *run) wake(now time.Time) {
 	since := now.Sub(r.base)
-	if last := time.Duration(r.pulse.Load()); since-last >= absent && len(r.ports) > 0 {
+	if last := time.Duration(r.pulse.Load()); since-last >= r.absent && len(r.ports) > 0 {
 		r.log.Info("this process was not there for a while: what it announces is asked for first", "by", r.proto.Name, "for", (since - last).Round(time.Millisecond))
 		r.startOver()
 	}
@@ -124,7 +124,7 @@ func (r *run) wake(now time.Time) {
 // thousands of addresses do. Where it was absent meanwhile, wake has to find that.
 func (r *run) beat() {
 	since := time.Since(r.base)
-	if since-time.Duration(r.pulse.Load()) < absent {
+	if since-time.Duration(r.pulse.Load()) < r.absent {
 		r.pulse.Store(int64(since))
 	}
 }

@@ -57,7 +57,9 @@ func (l Language) NewPair(t *testing.T) *Pair {
 	p.Node, p.Client = l.cable(t)
 	p.Ear = l.listen(t, p.Client, "eth0")
 
-	p.Announcer = l.New(l2.Options{NetNS: &p.Node.Handle})
+	// On a busy machine this process may not be there for a while. What it then does
+	// is put to the test without the kernel.
+	p.Announcer = l.New(l2.Options{NetNS: &p.Node.Handle, Absent: patience})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Announcer.Run(ctx) }()
