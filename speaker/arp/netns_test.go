@@ -35,12 +35,12 @@ func TestStrangersUnderstand(t *testing.T) {
 	shown := strings.ToUpper(us.String())
 	tests := []struct {
 		name  string
-		args  []string
-		taken bool // exit status 0, or 1 with -D
+		args  []string // -w is how long to ask, each second, unless it is answered
+		taken bool     // exit status 0, or 1 with -D
 	}{
-		{"arping hears a claimed address", []string{"-c", "1", "-w", "2", "-I", "eth0", "192.0.2.10"}, true},
+		{"arping hears a claimed address", []string{"-c", "1", "-w", "20", "-I", "eth0", "192.0.2.10"}, true},
 		{"arping hears no other address", []string{"-c", "1", "-w", "1", "-I", "eth0", "192.0.2.12"}, false},
-		{"arping -D finds a claimed address taken", []string{"-D", "-c", "1", "-w", "2", "-I", "eth0", "192.0.2.10"}, true},
+		{"arping -D finds a claimed address taken", []string{"-D", "-c", "1", "-w", "20", "-I", "eth0", "192.0.2.10"}, true},
 		{"arping -D finds another free", []string{"-D", "-c", "1", "-w", "1", "-I", "eth0", "192.0.2.12"}, false},
 	}
 	for _, tt := range tests {
