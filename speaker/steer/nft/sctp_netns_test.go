@@ -56,7 +56,7 @@ func raw(t *testing.T, n *nettest.Namespace, w world) net.PacketConn {
 
 // receive waits for an INIT to a port and says who sent it.
 func receive(c net.PacketConn, port uint16) (string, error) {
-	if err := c.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return "", err
 	}
 	b := make([]byte, 1500)
