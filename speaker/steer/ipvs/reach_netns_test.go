@@ -13,6 +13,9 @@ import (
 
 // What another node answers to a packet through a tunnel is lost once the
 // network drops tunnels. Path filters are strict.
+//
+// Nodes are asked again each second, for one may have to look for a neighbour first, and
+// the machine may be busy.
 func TestNodesAnswerThroughTunnels(t *testing.T) {
 	c := newCluster(t, 3)
 	c.serve(t, c.service("n2a"))
@@ -21,7 +24,7 @@ func TestNodesAnswerThroughTunnels(t *testing.T) {
 		t.Helper()
 		to := []netip.Addr{c.nodes[1].addrs(2)[family], c.nodes[2].addrs(3)[family]}
 		if err := one.Do(func() (err error) {
-			answered, err = probe.ThroughTunnels(t.Context(), one.addrs(1)[family], ip(virtual), to, time.Second)
+			answered, err = probe.ThroughTunnels(t.Context(), one.addrs(1)[family], ip(virtual), to, 4*time.Second)
 			return err
 		}); err != nil {
 			t.Fatal(err)

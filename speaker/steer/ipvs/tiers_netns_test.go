@@ -297,19 +297,10 @@ func TestClientsLearnWhatFitsIntoATunnel(t *testing.T) {
 		if strings.Contains(tt.vip, ":") {
 			family = "-6"
 		}
-		learnt := false
-		for range 40 {
-			if learnt = strings.Contains(c.client.Run(t, "ip", family, "route", "get", tt.vip), fmt.Sprintf("mtu %d", tt.mtu)); learnt {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-			if _, err := conn.Write(make([]byte, 1470)); err != nil {
-				continue // the client knows
-			}
-		}
-		if !learnt {
-			t.Errorf("%s: the client has not learnt of mtu %d: %s", tt.vip, tt.mtu, c.client.Run(t, "ip", family, "route", "get", tt.vip))
-		}
+		nettest.Await(t, fmt.Sprintf("the client of %s to learn of mtu %d", tt.vip, tt.mtu), func() bool {
+			_, _ = conn.Write(make([]byte, 1470)) // an error says that the client knows
+			return strings.Contains(c.client.Run(t, "ip", family, "route", "get", tt.vip), fmt.Sprintf("mtu %d", tt.mtu))
+		})
 		conn.Close()
 	}
 }
