@@ -74,5 +74,6 @@ class Handler(WSGIRequestHandler):
         return self.client_address[0]
 
 
-print('ready', flush=True)
-make_server('127.0.0.1', PORT, app, WSGIServer, Handler).serve_forever()
+server = make_server('127.0.0.1', PORT, app, WSGIServer, Handler)
+print('ready', flush=True)  # it listens: no call is refused from here on
+server.serve_forever()
