@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -178,10 +179,14 @@ with sqlite3.connect(sys.argv[1], timeout=30) as db:
 	}
 }
 
-// freePorts returns ports of the loopback that nobody has.
+// freePorts returns ports of the loopback that nobody has. Until a server has started, which
+// takes long, Linux gives none of them to who asks for any: those are from 32768 on.
 func freePorts(n int) (ports []int, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err != nil && tries < 100 {
+			continue // somebody has it
+		}
 		if err != nil {
 			return nil, err
 		}
