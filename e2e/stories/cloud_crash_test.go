@@ -106,7 +106,7 @@ func TestACloudPluginKilledAtAnyCallLeavesOneLoadBalancer(t *testing.T) {
 	var gone <-chan struct{}
 	end := func() {
 		l.DeleteService("web")
-		<-gone
+		forgotten(t, gone)
 		if all := v.LoadBalancers(); len(all) != 0 {
 			t.Fatalf("the Service is gone, and there are %v", all)
 		}
@@ -228,7 +228,7 @@ func TestACloudPluginKilledAtAnyCallMovesAFloatingIP(t *testing.T) {
 	})
 	gone := whenGone(t, l, "web")
 	l.DeleteService("web")
-	<-gone
+	forgotten(t, gone)
 	if all := v.FloatingIPs(); len(all) != 0 {
 		t.Errorf("the Service is gone, and there are %v", all)
 	}

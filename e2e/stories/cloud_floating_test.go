@@ -201,7 +201,7 @@ func TestAFloatingIPMovesWhenItsNodeDies(t *testing.T) {
 	t.Run("deleted", func(t *testing.T) {
 		gone := whenGone(t, l, "web")
 		l.DeleteService("web")
-		<-gone
+		forgotten(t, gone)
 		if all := v.FloatingIPs(); len(all) != 0 || v.MonthlyRate(hetzner.FloatingIP) != 0 {
 			t.Errorf("the Service is gone, and there are %v", all)
 		}
