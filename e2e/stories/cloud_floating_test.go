@@ -194,8 +194,14 @@ func TestAFloatingIPMovesWhenItsNodeDies(t *testing.T) {
 		servers, ips := v.Servers(), v.FloatingIPs()
 		i := slices.IndexFunc(ips, func(ip schema.FloatingIP) bool { return ip.IP == addr.String() })
 		j := slices.IndexFunc(servers, func(s schema.Server) bool { return s.Name == second })
+		before := v.assigns()
 		v.MoveFloatingIP(ips[i].ID, servers[j].ID)
-		f.other(l, addr, first)
+		l.Eventually("the cloud is asked to route it once more", func() error {
+			if v.assigns() == before {
+				return fmt.Errorf("it was asked %d times", before)
+			}
+			return nil
+		})
 		f.other(l, addr, second)
 	})
 	t.Run("deleted", func(t *testing.T) {
