@@ -115,11 +115,12 @@ func (c *cluster) edit(t *testing.T, name string, edit func(*corev1.Service)) {
 	}
 }
 
-// until waits for a Service to be so.
+// until waits for a Service to be so: for a minute, as the service controller tries again
+// what has failed once after five seconds, and twice after ten.
 func (c *cluster) until(t *testing.T, what, name string, is func(*corev1.Service) bool) *corev1.Service {
 	t.Helper()
 	var svc *corev1.Service
-	for range 1000 {
+	for began := time.Now(); time.Since(began) < time.Minute; {
 		var err error
 		if svc, err = c.client.CoreV1().Services("shop").Get(t.Context(), name, metav1.GetOptions{}); err != nil {
 			t.Fatal(err)
@@ -201,7 +202,7 @@ func TestDryRun(t *testing.T) {
 		c := newCluster(t, "dryRun: true")
 		c.create(t, "web", class)
 		said := false
-		for range 500 {
+		for began := time.Now(); time.Since(began) < time.Minute; {
 			events, err := c.client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
 			if err != nil {
 				t.Fatal(err)
