@@ -166,7 +166,7 @@ func driver(t testing.TB, url string, rt http.RoundTripper) *Driver {
 // wait polls until nothing is pending.
 func wait(t *testing.T, d *Driver, p cloud.Pending) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); p != (cloud.Pending{}); {
+	for end := time.Now().Add(time.Minute); p != (cloud.Pending{}); {
 		left, err := d.Poll(t.Context(), []cloud.Pending{p})
 		if err != nil {
 			t.Fatalf("polling %+v: %v", p, err)

@@ -143,7 +143,6 @@ func (h hostile) start(t *testing.T) (*Driver, func() []string) {
 	t.Cleanup(srv.Close)
 	j := &journal{}
 	d := driver(t, srv.URL, j)
-	d.client.patience = 5 * time.Second
 	if h.name == "slow" {
 		d.client.patience = 100 * time.Millisecond
 	}
