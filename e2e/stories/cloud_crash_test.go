@@ -113,7 +113,8 @@ func TestACloudPluginKilledAtAnyCallLeavesOneLoadBalancer(t *testing.T) {
 	}
 	apply := func(s service) func() {
 		return func() {
-			l.Apply(s.String())
+			// A port that was just given back may not be free at once.
+			l.Eventually("it is made", func() error { return l.TryApply(s.String()) })
 			gone = whenGone(t, l, "web")
 		}
 	}
