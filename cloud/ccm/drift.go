@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/cloud-provider/service/helpers"
 
@@ -33,7 +34,9 @@ func (h *host) drift(ctx context.Context) error {
 		}
 		st, err := h.engine.Ensure(ctx, svc, nodes)
 		if st != nil {
-			err = errors.Join(err, h.publish(svc, st))
+			if told := h.publish(svc, st); !apierrors.IsConflict(told) { // else it is looked at again for what has changed
+				err = errors.Join(err, told)
+			}
 		}
 		if err == nil || errors.Is(err, cloud.ErrDryRun) || errors.Is(err, cloud.ErrElsewhere) {
 			continue

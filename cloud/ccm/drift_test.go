@@ -1,6 +1,7 @@
 package ccm
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,9 +10,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/cloud-provider/service/helpers"
 
@@ -96,6 +100,42 @@ func TestDriftKeepsWhatHasChangedMeanwhile(t *testing.T) {
 	}
 	if n := len(c.spec(a).Targets) + len(c.spec(b).Targets); n < 3 {
 		t.Errorf("targets %v and %v", c.spec(a).Targets, c.spec(b).Targets)
+	}
+}
+
+// What a pass has found says nothing of a Service that has changed meanwhile: it may be of another
+// type by now, and nobody would take back what is written to it.
+func TestDriftWritesNothingToWhatHasChanged(t *testing.T) {
+	for _, changed := range []bool{false, true} {
+		c := newCached(t, "", "n1")
+		svc := c.serve(t, "a").DeepCopy()
+		svc.ResourceVersion, svc.Status.LoadBalancer = "1", corev1.LoadBalancerStatus{}
+		put(t, c.services, svc)
+		is := svc.ResourceVersion
+		c.cloud.Fault = func(string, bool) error {
+			if changed {
+				is = "2"
+			}
+			return nil
+		}
+		written := 0
+		c.client.(*fake.Clientset).PrependReactor("patch", "services", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			var patch corev1.Service
+			if err := json.Unmarshal(a.(clienttesting.PatchAction).GetPatch(), &patch); err != nil {
+				t.Error(err)
+			}
+			if patch.ResourceVersion != is && patch.ResourceVersion != "" { // as the API server has it
+				return true, nil, apierrors.NewConflict(corev1.Resource("services"), svc.Name, errors.New("it has changed"))
+			}
+			written++
+			return true, svc, nil
+		})
+		if err := c.drift(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if want := map[bool]int{false: 1, true: 0}[changed]; written != want {
+			t.Errorf("changed %t: written %d times, want %d", changed, written, want)
+		}
 	}
 }
 

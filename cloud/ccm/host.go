@@ -272,7 +272,16 @@ func (h *host) publish(svc *corev1.Service, st *corev1.LoadBalancerStatus) error
 	}
 	edited = edited.DeepCopy()
 	edited.Status.LoadBalancer = *st
-	_, err := helpers.PatchService(h.client.CoreV1(), svc, edited)
+	return h.overwrite(svc, edited)
+}
+
+// overwrite writes the status of a Service that is still as it was when svc was read: what
+// takes long to find out may say nothing of what it is by now. If it is not, the error is a
+// conflict, and what has changed it is reason enough to look at it again.
+func (p *Provider) overwrite(svc, edited *corev1.Service) error {
+	was := svc.DeepCopy()
+	was.ResourceVersion = "" // so that the patch has it, and holds for it only
+	_, err := helpers.PatchService(p.client.CoreV1(), was, edited)
 	return err
 }
 

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/cloud-provider/service/helpers"
 
 	"github.com/herald-lb/herald/cloud"
 	"github.com/herald-lb/herald/internal/kube"
@@ -303,7 +302,7 @@ func (r *router) tell(n news) error {
 			if !meta.SetStatusCondition(&edited.Status.Conditions, cond) {
 				continue
 			}
-			if _, err := helpers.PatchService(r.client.CoreV1(), svc, edited); err != nil {
+			if err := r.overwrite(svc, edited); err != nil {
 				errs = append(errs, fmt.Errorf("writing condition %s of Service %s/%s: %w", cond.Type, svc.Namespace, svc.Name, err))
 			}
 		}
