@@ -32,6 +32,9 @@ func (l *Lab) Bird(with Neighbours) *Bird {
 	return b
 }
 
+// ASN implements [RoutingDaemon].
+func (b *Bird) ASN() uint32 { return b.with.ASN }
+
 func (b *Bird) file(name string) string { return filepath.Join(b.dir, name) }
 
 func (b *Bird) config() string {
@@ -59,6 +62,8 @@ protocol kernel kernel6 { merge paths yes; ipv6 { import none; export where sour
 		}
 		if b.with.Multihop {
 			c.WriteString(" multihop 5;\n")
+		} else {
+			c.WriteString(" direct;\n") // it takes internal neighbours for distant ones
 		}
 		if b.with.TTL {
 			c.WriteString(" ttl security on;\n")

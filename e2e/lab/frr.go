@@ -42,6 +42,9 @@ func (l *Lab) FRR(with Neighbours) *FRR {
 	return f
 }
 
+// ASN implements [RoutingDaemon].
+func (f *FRR) ASN() uint32 { return f.with.ASN }
+
 func (f *FRR) file(name string) string { return filepath.Join(f.dir, name) }
 
 func (f *FRR) config() string {
@@ -75,7 +78,7 @@ func (f *FRR) config() string {
 		families = families[:1]
 	}
 	for _, family := range families {
-		fmt.Fprintf(&c, " address-family %s unicast\n  maximum-paths 16\n", family)
+		fmt.Fprintf(&c, " address-family %s unicast\n  maximum-paths 16\n  maximum-paths ibgp 16\n", family)
 		for _, ends := range f.lab.neighbours(f.with) {
 			fmt.Fprintf(&c, "  neighbor %s activate\n", ends.Node)
 		}

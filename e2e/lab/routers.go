@@ -59,6 +59,8 @@ func (l *Lab) withDefaults(n Neighbours) Neighbours {
 // A RoutingDaemon is a program that speaks BGP on the router, writes what it
 // learns into the router's kernel, and spreads what is sent over equal ways.
 type RoutingDaemon interface {
+	// ASN returns the number of its autonomous system.
+	ASN() uint32
 	// Sessions returns how it says its sessions are.
 	Sessions() (map[Ends]RouterSession, error)
 	// Kill ends it without a word, and takes what it wrote out of the kernel.

@@ -29,8 +29,13 @@ const twoFamilies = "ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6]"
 
 // bgpPeer is the lab's router, with more fields.
 func bgpPeer(name string, addr netip.Addr, more string) string {
+	return bgpPeerOf(lab.RouterASN, name, addr, more)
+}
+
+// bgpPeerOf is it as a router of an autonomous system.
+func bgpPeerOf(asn uint32, name string, addr netip.Addr, more string) string {
 	return fmt.Sprintf("{apiVersion: herald-lb.io/v1alpha1, kind: BGPPeer, metadata: {name: %s}, spec: {myASN: %d, peerASN: %d, address: %q%s}}",
-		name, lab.NodeASN, lab.RouterASN, addr, more)
+		name, lab.NodeASN, asn, addr, more)
 }
 
 // A talk is a routing daemon, and over which family it is talked to.
@@ -158,7 +163,7 @@ func agree(l *lab.Lab, peer string, router netip.Addr, d lab.RoutingDaemon) erro
 		}
 		r, theirs := ours[peer], said[lab.Ends{Router: router, Node: n.Addr(router.Is4())}]
 		bfd := r.BFD == "up"
-		if (r.State == "established") != theirs.Up || int(r.Routes) != theirs.Prefixes || bfd != (theirs.BFD == "up") || theirs.Up && r.ASN != lab.RouterASN {
+		if (r.State == "established") != theirs.Up || int(r.Routes) != theirs.Prefixes || bfd != (theirs.BFD == "up") || theirs.Up && r.ASN != int64(d.ASN()) {
 			return fmt.Errorf("%s says %+v, and the router %+v", n.Name, r, theirs)
 		}
 	}

@@ -29,34 +29,40 @@ func watchedBy(interval time.Duration) string {
 func TestANodeThatDiesIsMissedByBFD(t *testing.T) {
 	aboutRouters(t)
 	onTalks(t, twoTalks, func(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool) {
-		l := lab.Start(t, lab.Options{})
-		onePodEach(l, "web")
-		router := l.Router.Addr(!over6)
-		daemon := start(l, lab.Neighbours{Over6: over6, BFD: slow, HoldTime: 90 * time.Second})
-		l.Apply(routedPool)
-		l.Apply(bgpPeer("router", router, watchedBy(slow)))
-		l.Apply(service{name: "web", more: twoFamilies}.String())
-		all, addrs := l.Nodes(), bothAddresses(l, "web")
-		l.Eventually("all nodes have told it", allHops(l, addrs, all...))
-		l.Eventually("BFD is up", bothUp(l, "router", router, daemon))
-
-		began := time.Now()
-		all[2].Unplug()
-		l.Eventually("the others have it", allHops(l, addrs, all[0], all[1]))
-		t.Logf("its paths are gone after %s", time.Since(began).Round(time.Millisecond))
-		l.Eventually("the node misses the router", func() error {
-			if all[2].Speaker.Said("BFD has lost a router") == 0 {
-				return fmt.Errorf("%s has not said so", all[2].Name)
-			}
-			return nil
-		})
-		all[2].Replug()
-		l.Eventually("all have it again", allHops(l, addrs, all...))
-		l.Eventually("BFD is up again", bothUp(l, "router", router, daemon))
-		if lost := all[0].Speaker.Said("BFD has lost a router"); lost > 0 {
-			t.Errorf("%s has lost the router %d times", all[0].Name, lost)
+		for _, asn := range []uint32{lab.RouterASN, lab.NodeASN} {
+			t.Run(fmt.Sprintf("AS %d", asn), func(t *testing.T) { unplugged(t, start, over6, asn) })
 		}
 	})
+}
+
+func unplugged(t *testing.T, start func(*lab.Lab, lab.Neighbours) lab.RoutingDaemon, over6 bool, asn uint32) {
+	l := lab.Start(t, lab.Options{})
+	onePodEach(l, "web")
+	router := l.Router.Addr(!over6)
+	daemon := start(l, lab.Neighbours{ASN: asn, Over6: over6, BFD: slow, HoldTime: 90 * time.Second})
+	l.Apply(routedPool)
+	l.Apply(bgpPeerOf(asn, "router", router, watchedBy(slow)))
+	l.Apply(service{name: "web", more: twoFamilies}.String())
+	all, addrs := l.Nodes(), bothAddresses(l, "web")
+	l.Eventually("all nodes have told it", allHops(l, addrs, all...))
+	l.Eventually("BFD is up", bothUp(l, "router", router, daemon))
+
+	began := time.Now()
+	all[2].Unplug()
+	l.Eventually("the others have it", allHops(l, addrs, all[0], all[1]))
+	t.Logf("its paths are gone after %s", time.Since(began).Round(time.Millisecond))
+	l.Eventually("the node misses the router", func() error {
+		if all[2].Speaker.Said("BFD has lost a router") == 0 {
+			return fmt.Errorf("%s has not said so", all[2].Name)
+		}
+		return nil
+	})
+	all[2].Replug()
+	l.Eventually("all have it again", allHops(l, addrs, all...))
+	l.Eventually("BFD is up again", bothUp(l, "router", router, daemon))
+	if lost := all[0].Speaker.Said("BFD has lost a router"); lost > 0 {
+		t.Errorf("%s has lost the router %d times", all[0].Name, lost)
+	}
 }
 
 // A speaker that stops ends its sessions when routers have had a second to find other
