@@ -34,7 +34,7 @@ func (h *host) drift(ctx context.Context) error {
 		}
 		st, err := h.engine.Ensure(ctx, svc, nodes)
 		if st != nil {
-			if told := h.publish(svc, st); !apierrors.IsConflict(told) { // else it is looked at again for what has changed
+			if told := h.publish(svc, st); !apierrors.IsConflict(told) { // else it is looked at again: for what has changed, or in the next pass
 				err = errors.Join(err, told)
 			}
 		}
